@@ -1,0 +1,1 @@
+"""Tables of the hash schedulers, computed as the kernel computes them. Pure."""

@@ -1,0 +1,38 @@
+"""Source hashing (scheduler ``sh``) as IPVS computes it: 256 buckets, dealt out by weight.
+
+The buckets go round the servers in the kernel's list order, weight buckets at a time
+(net/netfilter/ipvs/ip_vs_sh.c). One server more or less shifts most buckets: that is what
+``mh`` is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernlb.model import Family, IPAddress, ServerKey
+from kernlb.schedule.maglev import folded
+
+TABLE_SIZE = 256
+
+
+def table(servers: Sequence[tuple[ServerKey, int]], family: Family) -> list[ServerKey] | None:
+    """The owner of each bucket, for servers with weights in the kernel's list order.
+
+    A server with weight 0 still owns one bucket a round. None without servers.
+    """
+    del family  # the buckets do not depend on it; the signature is that of every table
+    if not servers:
+        return None
+    buckets: list[ServerKey] = []
+    while len(buckets) < TABLE_SIZE:
+        for key, weight in servers:
+            buckets.extend([key] * max(1, weight))
+    return buckets[:TABLE_SIZE]
+
+
+def slot(client: IPAddress, port: int = 0) -> int:
+    """The bucket of a client; ``port`` is its source port with the flag sh-port, else 0.
+
+    Kernels since 3.12 add the port to the folded address before they multiply.
+    """
+    return (port + folded(client, Family.of(client))) * 2654435761 % TABLE_SIZE
