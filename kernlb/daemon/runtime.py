@@ -1,0 +1,137 @@
+"""Runtime facts that outlive the process: what kernlb owns, and which servers are held.
+
+Kept in one small file under the state directory, written whole, atomically, and *before* the
+kernel is touched: after a crash at any moment the file names everything that kernlb may have
+made. A key that is owned and absent is harmless; the reverse would be a foreign service.
+
+The service documents are never needed to read this file, nor this file to read them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+
+from kernlb.intent import Admin, AdminMode
+from kernlb.model import DatapathKind, ServerKey, ServiceRef, parse_endpoint, parse_service_key
+from kernlb.vip.plan import Holding
+
+FILE = "state.json"
+
+
+class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    service: str
+    server: str
+    mode: AdminMode
+    since: float
+    deadline: float | None = None
+
+
+class _Record(msgspec.Struct, omit_defaults=True):
+    """The file. ``owned`` maps a service reference to the name it was declared by."""
+
+    version: int = 1
+    owned: dict[str, str] = {}
+    vips: list[tuple[str, str]] = []
+    admin: list[_AdminRecord] = []
+
+
+class RuntimeStateError(Exception):
+    """The state file is there and cannot be understood."""
+
+
+class RuntimeState:
+    """Owned services and VIPs, and operators' holds on servers; durable after ``save``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE
+        self.owned: dict[ServiceRef, str] = {}
+        self.vips: set[Holding] = set()
+        self.admin: dict[str, dict[ServerKey, Admin]] = {}
+
+    @classmethod
+    def load(cls, directory: Path) -> RuntimeState:
+        """What was saved; empty where nothing was. Raises RuntimeStateError."""
+        state = cls(directory)
+        try:
+            record = msgspec.json.decode(state._path.read_bytes(), type=_Record)
+            for text, name in record.owned.items():
+                kind, _, key = text.partition(":")
+                state.owned[ServiceRef(DatapathKind(kind), parse_service_key(key))] = name
+            state.vips = {Holding(ip_address(a), interface) for a, interface in record.vips}
+            for entry in record.admin:
+                holds = state.admin.setdefault(entry.service, {})
+                holds[parse_endpoint(entry.server)] = Admin(entry.mode, entry.since, entry.deadline)
+        except FileNotFoundError:
+            return state
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise RuntimeStateError(
+                f"cannot read {state._path}: {error} (move it away to start anew; services in "
+                "the kernel then count as foreign until adopted)"
+            ) from error
+        return state
+
+    def save(self) -> None:
+        """Write and sync; the previous file stays whole until the new one is."""
+        record = _Record(
+            owned={str(ref): name for ref, name in self.owned.items()},
+            vips=sorted((str(vip.address), vip.interface) for vip in self.vips),
+            admin=[
+                _AdminRecord(service, str(server), hold.mode, hold.since, hold.deadline)
+                for service, holds in self.admin.items()
+                for server, hold in holds.items()
+            ],
+        )
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(record))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def own(self, refs: Mapping[ServiceRef, str]) -> None:
+        """Record ownership; saved if anything is new."""
+        if any(self.owned.get(ref) != name for ref, name in refs.items()):
+            self.owned.update(refs)
+            self.save()
+
+    def disown(self, refs: Iterable[ServiceRef]) -> None:
+        """Forget ownership; saved if anything was owned."""
+        gone = [ref for ref in refs if self.owned.pop(ref, None) is not None]
+        if gone:
+            self.save()
+
+    def holds(self, service: str) -> Mapping[ServerKey, Admin]:
+        return self.admin.get(service, {})
+
+    def hold(self, service: str, server: ServerKey, admin: Admin | None) -> None:
+        """Set an operator's hold, None to lift it; saved."""
+        holds = self.admin.setdefault(service, {})
+        if admin is None:
+            holds.pop(server, None)
+        else:
+            holds[server] = admin
+        if not holds:
+            del self.admin[service]
+        self.save()
+
+    def forget(self, service: str, servers: Iterable[ServerKey] | None = None) -> None:
+        """Drop the holds of a service that is gone, or of servers that left it."""
+        holds = self.admin.get(service)
+        if holds is None:
+            return
+        for server in list(holds) if servers is None else servers:
+            holds.pop(server, None)
+        if not holds:
+            del self.admin[service]
+        self.save()

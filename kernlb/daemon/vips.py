@@ -1,0 +1,109 @@
+"""Keeps the VIPs of declared services on their interfaces, and knows which are kernlb's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+from typing import Protocol
+
+from kernlb.daemon.events import Events
+from kernlb.daemon.runtime import RuntimeState
+from kernlb.declaration import Declaration
+from kernlb.model import ServiceRef
+from kernlb.vip.plan import AddVip, Holding, VipOp, plan
+
+
+class AddressDoor(Protocol):
+    """Addresses of a network namespace (vip.netlink.Addresses)."""
+
+    async def present(self) -> Set[Holding]: ...
+
+    async def apply(self, op: VipOp) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def wanted_vips(declarations: Iterable[Declaration]) -> dict[Holding, str | None]:
+    """The VIPs that declarations ask for, with the interface that announces each."""
+    return {
+        Holding(declaration.address, declaration.vip.interface): declaration.vip.announce
+        for declaration in declarations
+        if declaration.vip is not None and declaration.address is not None
+    }
+
+
+class VipKeeper:
+    """Adds what is wanted, removes what it added and is wanted no more.
+
+    ``door`` makes the netlink door when the first VIP asks for it: a balancer whose VIPs are
+    somebody else's never pays for it.
+    """
+
+    def __init__(
+        self, runtime: RuntimeState, events: Events, door: Callable[[], AddressDoor]
+    ) -> None:
+        self._runtime = runtime
+        self._events = events
+        self._make_door = door
+        self._door: AddressDoor | None = None
+        self._told: list[str] = []
+        self.present: Set[Holding] = frozenset()
+
+    async def draft(self, declarations: Iterable[Declaration]) -> list[VipOp]:
+        """What would change. Reads, never writes."""
+        wanted = wanted_vips(declarations)
+        if not wanted and not self._runtime.vips:
+            return []
+        return plan(wanted, await self.door.present(), self._runtime.vips)
+
+    async def keep(
+        self, declarations: Iterable[Declaration], unready: Set[ServiceRef], cause: str
+    ) -> list[str]:
+        """Make the interfaces hold the VIPs; sentences on what could not be done.
+
+        A VIP that leads only to services that are ``unready`` is not added yet; one that
+        is there already stays."""
+        declarations = list(declarations)
+        wanted = wanted_vips(declarations)
+        if not wanted and not self._runtime.vips:
+            return []
+        ready = wanted_vips(each for each in declarations if each.ref not in unready)
+        errors: list[str] = []
+        try:
+            self.present = await self.door.present()
+            for op in plan(wanted, self.present, self._runtime.vips):
+                if isinstance(op, AddVip) and op.vip not in ready:
+                    continue
+                try:
+                    await self._apply(op, cause)
+                except OSError as error:
+                    errors.append(str(error))
+            self.present = await self.door.present()
+        except OSError as error:
+            errors.append(f"cannot look at addresses: {error}")
+        for text in errors:
+            if text not in self._told:
+                self._events.add(text, cause)
+        self._told = errors
+        return errors
+
+    async def _apply(self, op: VipOp, cause: str) -> None:
+        if isinstance(op, AddVip):
+            if op.vip not in self._runtime.vips:
+                self._runtime.vips.add(op.vip)  # before the kernel: see runtime.py
+                self._runtime.save()
+            await self.door.apply(op)
+        else:
+            await self.door.apply(op)
+            self._runtime.vips.discard(op.vip)
+            self._runtime.save()
+        self._events.add(" ".join(str(op).split()), cause)
+
+    @property
+    def door(self) -> AddressDoor:
+        if self._door is None:
+            self._door = self._make_door()
+        return self._door
+
+    async def close(self) -> None:
+        if self._door is not None:
+            await self._door.close()

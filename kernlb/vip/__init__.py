@@ -1,0 +1,1 @@
+"""Virtual IP addresses on the balancer: planned (plan), announced (announce), set (netlink)."""
