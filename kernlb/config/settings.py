@@ -215,7 +215,8 @@ class SettingsDocument(_Document, frozen=True):
         Duration, doc("Time in which every service is compared with the kernel once.", default=60)
     ] = AUDIT_INTERVAL
     metrics_listen: Annotated[
-        Annotated[str, Meta(max_length=64, extra_json_schema={"title": "address:port"})] | OnlyFalse,
+        Annotated[str, Meta(max_length=64, extra_json_schema={"title": "address:port"})]
+        | OnlyFalse,
         doc("Where Prometheus reads metrics, address:port; false: nowhere.",
             default=METRICS_LISTEN),
     ] = METRICS_LISTEN
