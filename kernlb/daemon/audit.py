@@ -36,8 +36,7 @@ class Audit:
         """Look at every service once, pausing ``pause`` seconds between the steps."""
         self.take_stock()
         reconciler = self._reconciler
-        refs = [declaration.ref for declaration in reconciler.declarations.values()]
-        refs += reconciler.leftovers()
+        refs = reconciler.refs()
         size = max(1, ceil(len(refs) / STEPS))
         for step in range(STEPS):
             part = refs[step * size : (step + 1) * size]

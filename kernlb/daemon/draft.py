@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.intent import Intent
-from kernlb.model import DatapathKind, ServiceKey, ServiceRef, ServiceState
+from kernlb.model import DatapathKind, Scheduler, ServiceKey, ServiceRef, ServiceState
 from kernlb.plan import Op, Plan
 from kernlb.reconcile import diff
 from kernlb.schedule.moved import moved
+
+
+class Share(NamedTuple):
+    """Share (0..1) of new flows that a change sends to another server."""
+
+    scheduler: Scheduler
+    share: float
 
 
 @dataclass(slots=True)
@@ -27,7 +35,7 @@ class Draft:
     plans: dict[DatapathKind, Plan] = field(default_factory=dict)
     conflicts: set[ServiceRef] = field(default_factory=set)
     prints: dict[ServiceRef, bytes | None] = field(default_factory=dict)
-    moved: dict[ServiceRef, float] = field(default_factory=dict)
+    moved: dict[ServiceRef, Share] = field(default_factory=dict)
 
 
 def draft(
@@ -63,7 +71,7 @@ def draft(
             if ref.key in desired and ref.key in observed:
                 share = moved(observed[ref.key], desired[ref.key])
                 if share is not None:
-                    made.moved[ref] = share
+                    made.moved[ref] = Share(desired[ref.key].service.scheduler, share)
     return made
 
 

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import islice
 
 from kernlb.control.protocol import SyncState
-from kernlb.daemon.draft import Draft, draft
+from kernlb.daemon.draft import Draft, Share, draft
 from kernlb.daemon.events import Events
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.vips import VipKeeper
@@ -33,12 +32,14 @@ from kernlb.declaration import Declaration
 from kernlb.intent import Intent, intend
 from kernlb.model import DatapathKind, ServiceRef, ServiceState
 from kernlb.plan import Op, Plan, Stage
+from kernlb.vip.plan import VipOp
 
 BATCH = 32  # services reconciled between two turns of the event loop
 SLICE = 256  # ops given to a datapath between two turns of the event loop
 _SHOWN = 4  # ops spelled out in an event; more are counted
 
 Clock = Callable[[], float]
+Declarations = Mapping[str, Declaration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,25 @@ class Report:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a reconciliation did. ``failures`` by service, in an operator's words."""
+    """What a reconciliation did, or would do. ``failures`` are in an operator's words."""
 
     ops: list[Op] = field(default_factory=list)
+    vip_ops: list[VipOp] = field(default_factory=list)
+    moved: dict[ServiceRef, Share] = field(default_factory=dict)
+    conflicts: set[ServiceRef] = field(default_factory=set)
     failures: dict[ServiceRef, str] = field(default_factory=dict)
     vip_failures: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> list[str]:
         return [*self.failures.values(), *self.vip_failures]
+
+    def add(self, made: Draft) -> Outcome:
+        for plan in made.plans.values():
+            self.ops.extend(plan)
+        self.moved |= made.moved
+        self.conflicts |= made.conflicts
+        return self
 
 
 class Reconciler:
@@ -90,39 +101,83 @@ class Reconciler:
 
     # -- what is wanted
 
-    def declare(
-        self, declarations: Mapping[str, Declaration], held: Iterable[str] = ()
-    ) -> set[ServiceRef]:
+    def declare(self, declarations: Declarations, held: Iterable[str] = ()) -> list[ServiceRef]:
         """Replace what is declared; the services that this concerns."""
-        before, after = self.declarations, dict(declarations)
-        concerned: set[ServiceRef] = set()
-        for name in before.keys() | after.keys():
-            old, new = before.get(name), after.get(name)
-            if old is new or old == new:
-                continue
-            self._vips_stale = True
-            for declaration in (old, new):
-                if declaration is not None:
-                    concerned.add(declaration.ref)
-                    self._intents.pop(declaration.ref, None)
-            self._drop_holds(old, new)
-        self.declarations = after
+        before = self.declarations
         self.held = frozenset(held)
-        self._by_ref = {declaration.ref: declaration for declaration in after.values()}
-        concerned.update(self.leftovers())
-        for ref in concerned - self._by_ref.keys():
-            self.reports.pop(ref, None)
+        concerned = self._concerned(declarations, self.held)
+        for name in before.keys() | declarations.keys():
+            old, new = before.get(name), declarations.get(name)
+            if old is not new:
+                self._vips_stale = True
+                self._drop_holds(old, new)
+        self.declarations = dict(declarations)
+        self._by_ref = {declaration.ref: declaration for declaration in declarations.values()}
+        for ref in concerned:
+            self._intents.pop(ref, None)
+            if ref not in self._by_ref:
+                self.reports.pop(ref, None)
         return concerned
+
+    def _concerned(self, wanted: Declarations, held: Set[str]) -> list[ServiceRef]:
+        """Services that differ between what is declared and what is wanted; those that go
+        come last."""
+        before = self.declarations
+        changed: dict[ServiceRef, None] = {}
+        for name, new in wanted.items():
+            old = before.get(name)
+            if old is not new and old != new:
+                changed[new.ref] = None
+        refs = {declaration.ref for declaration in wanted.values()}
+        gone = {
+            ref: None
+            for ref, name in self.runtime.owned.items()
+            if ref not in refs and name not in held
+        }
+        return [*changed, *gone]
+
+    async def preview(
+        self,
+        wanted: Declarations,
+        held: Set[str],
+        *,
+        everything: bool = False,
+        adopting: Set[ServiceRef] = frozenset(),
+    ) -> Outcome:
+        """What declaring ``wanted`` would do; with ``everything``, drift of the rest too."""
+        by_ref = {declaration.ref: declaration for declaration in wanted.values()}
+        refs = dict.fromkeys(self._concerned(wanted, held))
+        if everything:
+            refs = dict.fromkeys([*by_ref, *refs])
+
+        def intent(ref: ServiceRef) -> Intent | None:
+            declaration = by_ref.get(ref)
+            return None if declaration is None else self.intent_of(declaration)
+
+        owned = self.runtime.owned.keys() | adopting
+        outcome = Outcome()
+        for batch in _batches(refs):
+            made = self.draft(batch, intent, owned)
+            outcome.add(made)
+            for ref in made.conflicts:
+                outcome.failures[ref] = _conflict(by_ref[ref])
+            await asyncio.sleep(0)
+        outcome.vip_ops = await self.vips.draft(wanted.values())
+        return outcome
 
     def declared(self, ref: ServiceRef) -> Declaration | None:
         return self._by_ref.get(ref)
 
     def intent(self, ref: ServiceRef) -> Intent | None:
         """What the kernel should hold for a service now; None: nothing."""
-        found = self._intents.get(ref)
-        if found is None and (declaration := self._by_ref.get(ref)) is not None:
-            found = self.intent_of(declaration)
-            self._intents[ref] = found
+        declaration = self._by_ref.get(ref)
+        return None if declaration is None else self.intended(declaration)
+
+    def intended(self, declaration: Declaration) -> Intent:
+        """The intent for a service that is declared."""
+        found = self._intents.get(declaration.ref)
+        if found is None:
+            found = self._intents[declaration.ref] = self.intent_of(declaration)
         return found
 
     def intent_of(self, declaration: Declaration) -> Intent:
@@ -134,10 +189,13 @@ class Reconciler:
             self._intents.pop(ref, None)
 
     def draft(
-        self, refs: Sequence[ServiceRef], intent: Callable[[ServiceRef], Intent | None]
+        self,
+        refs: Sequence[ServiceRef],
+        intent: Callable[[ServiceRef], Intent | None],
+        owned: Container[ServiceRef] | None = None,
     ) -> Draft:
         """What would change to make ``refs`` as ``intent`` says. Reads, never writes."""
-        return draft(self.datapaths, self.runtime.owned, refs, intent)
+        return draft(self.datapaths, self.runtime.owned if owned is None else owned, refs, intent)
 
     # -- carry out
 
@@ -156,7 +214,7 @@ class Reconciler:
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
         if self._vips_stale or cause == "audit":
-            outcome.vip_failures = await self.vips.keep(
+            outcome.vip_ops, outcome.vip_failures = await self.vips.keep(
                 self.declarations.values(), outcome.failures.keys(), cause
             )
             self._vips_stale = bool(outcome.vip_failures or outcome.failures)
@@ -176,14 +234,10 @@ class Reconciler:
                 self._report(ref, SyncState.FAILED, str(error), outcome)
             return
         for ref in made.conflicts:
-            text = (
-                f"cannot take over {ref.key}: it is in the kernel and kernlb did not make it "
-                f"(kernlb service adopt {self._by_ref[ref].name}, or remove it there)"
-            )
-            self._report(ref, SyncState.CONFLICT, text, outcome)
+            self._report(ref, SyncState.CONFLICT, _conflict(self._by_ref[ref]), outcome)
+        outcome.add(made)
         for ref in refs:
             ops = made.ops.get(ref, [])
-            outcome.ops.extend(ops)
             if ref in made.conflicts:
                 continue
             if ref in failures:
@@ -243,22 +297,22 @@ class Reconciler:
     async def audit(self, refs: Sequence[ServiceRef]) -> None:
         """Look at ``refs`` and put right what differs."""
         async with self.lock:
-            suspects = [ref for ref in refs if not self._sound(ref)]
+            suspects = [ref for ref in refs if not self.sound(ref)]
             await self.reconcile_locked(suspects, "audit")
 
-    def _sound(self, ref: ServiceRef) -> bool:
+    def refs(self) -> list[ServiceRef]:
+        """Every service that is declared, or owned and to be removed still."""
+        return [*self._by_ref, *self._concerned(self.declarations, self.held)]
+
+    def sound(self, ref: ServiceRef) -> bool:
+        """Cheap: does the kernel still hold what was last verified to be wanted?"""
+        known, wanted = self.verified.get(ref), self.intent(ref)
+        if known is None or wanted is None or known[1] is not wanted.state:
+            return False
         try:
-            return ref in self._by_ref and self.in_sync(ref)
+            return self.datapaths[ref.datapath].fingerprint(ref.key) == known[0]
         except OSError:
             return False  # the reconciliation says what is wrong
-
-    def leftovers(self) -> list[ServiceRef]:
-        """Owned services that nobody declares any more: their removal failed so far."""
-        return [
-            ref
-            for ref, name in self.runtime.owned.items()
-            if ref not in self._by_ref and name not in self.held
-        ]
 
     # -- tell
 
@@ -298,10 +352,21 @@ class Reconciler:
 _UNKNOWN = Report(SyncState.PENDING)
 
 
+def _conflict(declaration: Declaration) -> str:
+    return (
+        f"cannot take over {declaration.service.key}: it is in the kernel and kernlb did not "
+        f"make it (kernlb service adopt {declaration.name}, or remove it there)"
+    )
+
+
 def _batches(refs: Iterable[ServiceRef]) -> Iterator[list[ServiceRef]]:
-    left = iter(refs)
-    while batch := list(islice(left, BATCH)):
-        yield batch
+    """A batch is of one datapath: one that fails does not take the other with it."""
+    kinds: dict[DatapathKind, list[ServiceRef]] = {}
+    for ref in refs:
+        kinds.setdefault(ref.datapath, []).append(ref)
+    for of_kind in kinds.values():
+        for at in range(0, len(of_kind), BATCH):
+            yield of_kind[at : at + BATCH]
 
 
 def _slices(ops: Sequence[Op], size: int) -> Iterator[Sequence[Op]]:

@@ -32,9 +32,8 @@ class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Record(msgspec.Struct, omit_defaults=True):
-    """The file. ``owned`` maps a service reference to the name it was declared by."""
+    """The file, version 1. ``owned`` maps a service reference to the name it was declared by."""
 
-    version: int = 1
     owned: dict[str, str] = {}
     vips: list[tuple[str, str]] = []
     admin: list[_AdminRecord] = []

@@ -57,16 +57,17 @@ class VipKeeper:
 
     async def keep(
         self, declarations: Iterable[Declaration], unready: Set[ServiceRef], cause: str
-    ) -> list[str]:
-        """Make the interfaces hold the VIPs; sentences on what could not be done.
+    ) -> tuple[list[VipOp], list[str]]:
+        """Make the interfaces hold the VIPs; what was done, and sentences on what could not be.
 
         A VIP that leads only to services that are ``unready`` is not added yet; one that
         is there already stays."""
         declarations = list(declarations)
         wanted = wanted_vips(declarations)
         if not wanted and not self._runtime.vips:
-            return []
+            return [], []
         ready = wanted_vips(each for each in declarations if each.ref not in unready)
+        done: list[VipOp] = []
         errors: list[str] = []
         try:
             self.present = await self.door.present()
@@ -75,6 +76,7 @@ class VipKeeper:
                     continue
                 try:
                     await self._apply(op, cause)
+                    done.append(op)
                 except OSError as error:
                     errors.append(str(error))
             self.present = await self.door.present()
@@ -84,7 +86,7 @@ class VipKeeper:
             if text not in self._told:
                 self._events.add(text, cause)
         self._told = errors
-        return errors
+        return done, errors
 
     async def _apply(self, op: VipOp, cause: str) -> None:
         if isinstance(op, AddVip):

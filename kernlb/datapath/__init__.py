@@ -113,6 +113,10 @@ class Datapath(Protocol):
     @property
     def kind(self) -> DatapathKind: ...
 
+    @property
+    def version(self) -> str:
+        """The kernel's own name for the version of this datapath."""
+
     def features(self) -> Features:
         """Probe once, then remember. Leaves no trace in the kernel."""
 

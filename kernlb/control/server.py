@@ -1,0 +1,299 @@
+"""The control socket: routes of /v1 onto the daemon's parts, and who may call them.
+
+Callers are known by the kernel's word (SO_PEERCRED): root, the daemon's own user, and members
+of the control group. Bodies are bounded and typed; every refusal is a problem document.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from kernlb import __version__
+from kernlb.control.problem import RequestRefusedError
+from kernlb.control.protocol import (
+    API,
+    PROBLEM_TYPE,
+    STATUS,
+    Change,
+    Documents,
+    Drain,
+    Problem,
+    ProblemKind,
+    Version,
+)
+from kernlb.daemon.changes import Changes
+from kernlb.daemon.status import Overview
+from kernlb.intent import AdminMode
+
+log = logging.getLogger("kernlb.control")
+
+MAX_BODY = 64 * 2**20  # bytes: apply may carry thousands of documents
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ControlServer:
+    """Serves the control interface on a unix socket."""
+
+    def __init__(self, changes: Changes, overview: Overview, group: str) -> None:
+        self._changes = changes
+        self._overview = overview
+        self._group = group
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, path: Path) -> None:
+        """Listen on ``path``, for the owner and the control group. A stale socket is replaced;
+        one that answers is not: OSError."""
+        _refuse_second_daemon(path)
+        self._runner = web.AppRunner(self.application(), access_log=None)
+        await self._runner.setup()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old = os.umask(0o177)  # nobody gets in between bind and chmod
+        try:
+            await web.UnixSite(self._runner, str(path)).start()
+        finally:
+            os.umask(old)
+        group = _group_id(self._group)
+        if group is not None:
+            os.chown(path, -1, group)
+            os.chmod(path, 0o660)  # noqa: PTH101 - one quick call, before serving
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def application(self) -> web.Application:
+        application = web.Application(
+            client_max_size=MAX_BODY, middlewares=[_problems, self._authorised]
+        )
+        service, server = f"{API}/services/{{name}}", f"{API}/services/{{name}}/servers/{{server}}"
+        route = application.router.add_route
+        route("GET", f"{API}/version", self._version)
+        route("GET", f"{API}/status", self._status)
+        route("GET", f"{API}/stats", self._stats)
+        route("GET", f"{API}/services", self._services)
+        route("GET", service, self._service)
+        route("PUT", service, self._put)
+        route("PATCH", service, self._patch)
+        route("DELETE", service, self._delete)
+        route("POST", f"{service}/adopt", self._adopt)
+        route("POST", f"{service}/servers", self._add_server)
+        route("PATCH", server, self._edit_server)
+        route("DELETE", server, self._remove_server)
+        route("POST", f"{server}/drain", self._drain)
+        route("POST", f"{server}/enable", self._enable)
+        route("POST", f"{server}/disable", self._disable)
+        route("POST", f"{API}/plan", self._plan)
+        route("POST", f"{API}/apply", self._apply)
+        route("POST", f"{API}/reload", self._reload)
+        return application
+
+    # -- readers
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return _json(Version(__version__, API, os.getpid()))
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return _json(self._overview.status())
+
+    async def _services(self, request: web.Request) -> web.Response:
+        return _json(self._overview.services())
+
+    async def _service(self, request: web.Request) -> web.Response:
+        return _json(self._overview.service(_name(request)))
+
+    async def _stats(self, request: web.Request) -> web.Response:
+        return _json(await self._overview.stats(request.query.getall("service", [])))
+
+    # -- writers
+
+    async def _put(self, request: web.Request) -> web.Response:
+        document = await _body(request, dict[str, Any])
+        replace = _switch(request, "replace")
+        return _json(
+            await self._changes.put(
+                _name(request),
+                document,
+                replace=replace,
+                adopt=_switch(request, "adopt"),
+                dry_run=_dry_run(request),
+            )
+        )
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        patch = await _body(request, dict[str, Any])
+        return _json(await self._changes.patch(_name(request), patch, dry_run=_dry_run(request)))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        return _json(await self._changes.delete(_name(request), dry_run=_dry_run(request)))
+
+    async def _adopt(self, request: web.Request) -> web.Response:
+        return _json(await self._changes.adopt(_name(request), dry_run=_dry_run(request)))
+
+    async def _add_server(self, request: web.Request) -> web.Response:
+        server = await _body(request, dict[str, Any])
+        return _json(
+            await self._changes.add_server(_name(request), server, dry_run=_dry_run(request))
+        )
+
+    async def _edit_server(self, request: web.Request) -> web.Response:
+        patch = await _body(request, dict[str, Any])
+        return _json(
+            await self._changes.edit_server(
+                _name(request), _server(request), patch, dry_run=_dry_run(request)
+            )
+        )
+
+    async def _remove_server(self, request: web.Request) -> web.Response:
+        return _json(
+            await self._changes.remove_server(
+                _name(request), _server(request), dry_run=_dry_run(request)
+            )
+        )
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        drain = await _body(request, Drain) if request.body_exists else Drain()
+        if drain.timeout is not None and not 0 <= drain.timeout <= 10**9:
+            title = f"cannot drain: timeout {drain.timeout} is not within 0..1000000000 seconds"
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+        return _json(await self._hold(request, AdminMode.DRAINING, drain.timeout))
+
+    async def _enable(self, request: web.Request) -> web.Response:
+        return _json(await self._hold(request, None))
+
+    async def _disable(self, request: web.Request) -> web.Response:
+        return _json(await self._hold(request, AdminMode.DISABLED))
+
+    async def _hold(
+        self, request: web.Request, mode: AdminMode | None, drain_timeout: float | None = None
+    ) -> Change:
+        return await self._changes.hold(
+            _name(request),
+            _server(request),
+            mode,
+            drain_timeout=drain_timeout,
+            dry_run=_dry_run(request),
+        )
+
+    async def _plan(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Documents) if request.body_exists else Documents()
+        return _json(await self._changes.plan(wanted.documents))
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Documents)
+        return _json(await self._changes.apply(wanted.documents, dry_run=_dry_run(request)))
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        return _json(await self._changes.reload(dry_run=_dry_run(request)))
+
+    # -- who may
+
+    @web.middleware
+    async def _authorised(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        peer = request.transport.get_extra_info("socket") if request.transport else None
+        if peer is None or not _may(peer, self._group):
+            title = f"only root and members of group {self._group} may control kernlb"
+            raise RequestRefusedError(ProblemKind.FORBIDDEN, title)
+        return await handler(request)
+
+
+def _may(peer: socket.socket, group: str) -> bool:
+    if peer.family != socket.AF_UNIX:
+        return False
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, gid = struct.unpack("3i", credentials)
+    if uid in (0, os.geteuid()):
+        return True
+    group_id = _group_id(group)
+    if group_id is None:
+        return False
+    try:
+        return gid == group_id or group_id in os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return False
+
+
+def _group_id(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _refuse_second_daemon(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)  # nobody listens: a leftover of a killed daemon
+            return
+    raise OSError(f"cannot listen on {path}: another kernlbd does")
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error leaves as a problem document."""
+    try:
+        return await handler(request)
+    except RequestRefusedError as error:
+        return _problem(error.problem)
+    except web.HTTPRequestEntityTooLarge:
+        title = f"the request is larger than {MAX_BODY} bytes"
+        return _problem(Problem(ProblemKind.TOO_LARGE, title, STATUS[ProblemKind.TOO_LARGE]))
+    except web.HTTPException as error:
+        title = f"{request.method} {request.path}: {error.reason.lower()}"
+        kind = ProblemKind.NOT_FOUND if error.status == 404 else ProblemKind.INVALID_REQUEST
+        return _problem(Problem(kind, title, error.status))
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        title = f"kernlbd failed: {type(error).__name__}: {error}"
+        return _problem(Problem(ProblemKind.INTERNAL, title, STATUS[ProblemKind.INTERNAL]))
+
+
+def _problem(problem: Problem) -> web.Response:
+    body = msgspec.json.encode(problem)
+    return web.Response(body=body, status=problem.status, content_type=PROBLEM_TYPE)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        title = f"cannot read the request: {error}"
+        raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title) from error
+
+
+def _name(request: web.Request) -> str:
+    return request.match_info["name"]
+
+
+def _server(request: web.Request) -> str:
+    return request.match_info["server"]
+
+
+def _switch(request: web.Request, name: str) -> bool:
+    value = request.query.get(name, "false")
+    if value not in ("true", "false"):
+        title = f'{name}={value} is neither "true" nor "false"'
+        raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+    return value == "true"
+
+
+def _dry_run(request: web.Request) -> bool:
+    return _switch(request, "dry_run")

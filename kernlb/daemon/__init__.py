@@ -1,0 +1,75 @@
+"""kernlbd: keeps the kernel's load balancer true to what is declared."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernlb import __version__
+from kernlb.control.protocol import SOCKET
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; the exit status is 0 after a clean stop, 1 if it could not start."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=getattr(logging, arguments.log_level.upper()),
+        format="%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s",
+        stream=sys.stderr,
+    )
+    import uvloop
+
+    from kernlb.config.errors import ConfigError
+    from kernlb.daemon.app import App, Options
+    from kernlb.daemon.runtime import RuntimeStateError
+
+    options = Options(
+        config_dir=arguments.config_dir,
+        state_dir=arguments.state_dir,
+        socket=arguments.socket,
+        flush_on_stop=arguments.flush_on_stop,
+        fake=arguments.datapath == "fake",
+    )
+
+    async def serve() -> None:
+        await App(options).run()
+
+    try:
+        uvloop.run(serve())
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"kernlbd: {fault}", file=sys.stderr)
+        return 1
+    except (OSError, RuntimeStateError) as error:
+        print(f"kernlbd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kernlbd",
+        description="Keep the kernel's load balancer true to the declared services.",
+    )
+    add = parser.add_argument
+    add("--config-dir", type=Path, default=Path("/etc/kernlb"), help="kernlb.yaml and services.d")
+    add("--state-dir", type=Path, default=Path("/var/lib/kernlb"), help="what outlives a restart")
+    add("--socket", type=Path, default=Path(SOCKET), help="the control socket")
+    add(
+        "--flush-on-stop",
+        action="store_true",
+        help="remove kernlb's services and VIPs from the kernel on a clean stop",
+    )
+    add(
+        "--datapath",
+        choices=("kernel", "fake"),
+        default="kernel",
+        help="fake: hold services in memory and forward nothing, to try the control plane",
+    )
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    add("--version", action="version", version=f"kernlbd {__version__}")
+    return parser

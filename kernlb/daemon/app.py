@@ -1,0 +1,171 @@
+"""The composition root: the one place where the daemon's parts are made and joined.
+
+One asyncio process, one TaskGroup. A clean stop leaves the kernel forwarding, unless it was
+asked to flush; a crash does so of itself, and the next start adopts what it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernlb import __version__
+from kernlb.config.settings import Settings, load_settings
+from kernlb.control.protocol import DatapathStatus
+from kernlb.control.server import ControlServer
+from kernlb.daemon import host, notify
+from kernlb.daemon.audit import Audit
+from kernlb.daemon.changes import Changes
+from kernlb.daemon.deadlines import Deadlines
+from kernlb.daemon.documents import Documents
+from kernlb.daemon.events import Events
+from kernlb.daemon.loop import Reconciler
+from kernlb.daemon.runtime import RuntimeState
+from kernlb.daemon.scrape import MetricsServer
+from kernlb.daemon.status import Overview
+from kernlb.daemon.vips import AddressDoor, VipKeeper
+from kernlb.datapath import Datapath, DatapathUnavailableError
+from kernlb.datapath.fake import FakeDatapath
+from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.model import DatapathKind
+from kernlb.store import Store
+
+log = logging.getLogger("kernlb")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where things are, and what a stop does."""
+
+    config_dir: Path
+    state_dir: Path
+    socket: Path
+    flush_on_stop: bool = False
+    fake: bool = False  # hold services in memory and forward nothing
+
+
+class App:
+    """The daemon. ``run`` returns after a SIGTERM or SIGINT."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._settings = load_settings(options.config_dir / "kernlb.yaml")
+        self._stopping = asyncio.Event()
+        self._reload = asyncio.Event()
+        clock = time.time
+        self._events = Events(clock)
+        self._runtime = RuntimeState.load(options.state_dir)
+        self._datapaths, missing = open_datapaths(options.fake)
+        self._vips = VipKeeper(self._runtime, self._events, _address_door)
+        self._reconciler = Reconciler(
+            self._datapaths, self._runtime, self._vips, self._events, clock
+        )
+        self._deadlines = Deadlines(self._reconciler, clock)
+        self._audit = Audit(self._reconciler, self._settings.audit_interval, clock)
+        self._store = Store(options.config_dir / "services.d", self._settings.defaults)
+        self._documents = Documents(self._store, self._datapaths)
+        self._changes = Changes(
+            self._documents, self._reconciler, clock, self._deadlines.changed, self._read_settings
+        )
+        self._overview = Overview(self._reconciler, self._audit, self._changes, missing, clock)
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        control = ControlServer(self._changes, self._overview, self._settings.control_group)
+        metrics = MetricsServer(self._overview)
+        try:
+            await control.start(self._options.socket)
+            self._apply_host(self._settings)
+            await self._changes.reload(cause="start")
+            if self._settings.metrics_listen is not None:
+                await metrics.start(self._settings.metrics_listen)
+            log.info("kernlbd %s ready: %s", __version__, self._summary())
+            notify.notify("READY=1", f"STATUS={self._summary()}")
+            await self._serve()
+        finally:
+            notify.notify("STOPPING=1")
+            with contextlib.suppress(asyncio.CancelledError):
+                await control.stop()
+                await metrics.stop()
+            if self._options.flush_on_stop:
+                await self._flush()
+            await self._vips.close()
+            for datapath in self._datapaths.values():
+                datapath.close()
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._audit.run(), name="audit"),
+                tasks.create_task(self._deadlines.run(), name="deadlines"),
+                tasks.create_task(self._reloads(), name="reload"),
+                tasks.create_task(notify.watchdog(), name="watchdog"),
+            ]
+            await self._stopping.wait()
+            for task in running:
+                task.cancel()
+
+    async def _reloads(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            notify.reloading()
+            try:
+                change = await self._changes.reload()
+                for fault in change.faults:
+                    log.error("%s:%d: %s: %s", fault.file, fault.line, fault.key, fault.message)
+            finally:
+                notify.notify("READY=1", f"STATUS={self._summary()}")
+
+    def _read_settings(self) -> None:
+        """Settings as they are on disk now; raises ConfigError and keeps the old ones."""
+        settings = load_settings(self._options.config_dir / "kernlb.yaml")
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._store.defaults = settings.defaults
+        self._audit.interval = settings.audit_interval
+        self._apply_host(settings)
+
+    def _apply_host(self, settings: Settings) -> None:
+        for datapath in self._datapaths.values():
+            if isinstance(datapath, IPVSDatapath):
+                host.apply(settings.ipvs, datapath, self._events)
+
+    async def _flush(self) -> None:
+        """Take out of the kernel what kernlb put there; what is foreign stays."""
+        refs = self._reconciler.declare({})
+        outcome = await self._reconciler.reconcile(refs, "stop")
+        for error in outcome.errors:
+            log.error("%s", error)
+
+    def _summary(self) -> str:
+        declared = self._reconciler.declarations.values()
+        servers = sum(len(each.servers) for each in declared)
+        return f"{len(declared)} services, {servers} servers"
+
+
+def open_datapaths(fake: bool) -> tuple[dict[DatapathKind, Datapath], list[DatapathStatus]]:
+    """The datapaths of this kernel, and what is missing of the others."""
+    if fake:
+        return {DatapathKind.IPVS: FakeDatapath()}, []
+    try:
+        return {DatapathKind.IPVS: IPVSDatapath()}, []
+    except DatapathUnavailableError as error:
+        log.warning("%s", error)
+        return {}, [DatapathStatus(DatapathKind.IPVS, False, detail=str(error))]
+
+
+def _address_door() -> AddressDoor:
+    from kernlb.vip.netlink import Addresses  # pyroute2 is 0.3 s and 30 MB: only with VIPs
+
+    return Addresses()

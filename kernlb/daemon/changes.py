@@ -1,0 +1,269 @@
+"""What operators may ask for: edits of documents, holds on servers, adoption.
+
+One request at a time. A request is tried whole before any of it is done: parsed, checked,
+planned; then written to the files and carried out. If the kernel refuses, the files and the
+kernel go back to what they were. A dry run stops at the plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any
+
+from kernlb.config import Fault
+from kernlb.config.errors import ConfigError
+from kernlb.control.problem import RequestRefusedError
+from kernlb.control.protocol import Change, ProblemKind
+from kernlb.daemon.documents import Declarations, Documents, Texts, invalid, names_of
+from kernlb.daemon.loop import Outcome, Reconciler
+from kernlb.daemon.views import change_view
+from kernlb.declaration import Declaration
+from kernlb.intent import Admin, AdminMode, intend
+from kernlb.model import ServerKey, parse_endpoint
+
+_VERBS = {AdminMode.DRAINING: "drain", AdminMode.DISABLED: "disable", None: "enable"}
+
+
+class Changes:
+    """Carries out requests. ``faults`` are those of the files as last read from disk."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        reconciler: Reconciler,
+        clock: Callable[[], float],
+        holds_changed: Callable[[], None],
+        reread_settings: Callable[[], None],
+    ) -> None:
+        self.faults: tuple[Fault, ...] = ()
+        self._documents = documents
+        self._reconciler = reconciler
+        self._clock = clock
+        self._holds_changed = holds_changed
+        self._reread_settings = reread_settings
+        self._lock = asyncio.Lock()
+
+    # -- documents
+
+    async def put(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        *,
+        replace: bool,
+        adopt: bool,
+        dry_run: bool,
+    ) -> Change:
+        """A new document; refuses to overwrite one unless ``replace``. With ``adopt``, a
+        service that is in the kernel already and not kernlb's is taken over."""
+        from kernlb.config import edit
+
+        async with self._lock:
+            if not replace and name in self._documents.names():
+                raise RequestRefusedError(
+                    ProblemKind.EXISTS,
+                    f"cannot add service {name}: it exists (edit it, or remove it first)",
+                )
+            return await self._edit({name: edit.render(dict(document))}, dry_run, adopt)
+
+    async def patch(self, name: str, patch: Mapping[str, Any], *, dry_run: bool) -> Change:
+        """Change keys of a document (RFC 7386); its comments and order stay."""
+        from kernlb.config import edit
+
+        return await self._rewrite(name, lambda text: edit.merge(text, dict(patch)), dry_run)
+
+    async def delete(self, name: str, *, dry_run: bool) -> Change:
+        """Remove a document, and its service from the kernel."""
+        async with self._lock:
+            if name not in self._documents.names():
+                raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
+            return await self._edit({name: None}, dry_run)
+
+    async def add_server(self, name: str, server: Mapping[str, Any], *, dry_run: bool) -> Change:
+        from kernlb.config import edit
+
+        return await self._rewrite(name, lambda text: edit.add_server(text, dict(server)), dry_run)
+
+    async def edit_server(
+        self, name: str, server: str, patch: Mapping[str, Any], *, dry_run: bool
+    ) -> Change:
+        from kernlb.config import edit
+
+        declaration = self._declaration(name)
+        service, key = declaration.service.key, self._server(declaration, server)
+        return await self._rewrite(
+            name, lambda text: edit.edit_server(text, service, key, dict(patch)), dry_run
+        )
+
+    async def remove_server(self, name: str, server: str, *, dry_run: bool) -> Change:
+        from kernlb.config import edit
+
+        declaration = self._declaration(name)
+        service, key = declaration.service.key, self._server(declaration, server)
+        return await self._rewrite(
+            name, lambda text: edit.remove_server(text, service, key), dry_run
+        )
+
+    async def apply(self, documents: Mapping[str, str], *, dry_run: bool) -> Change:
+        """Documents to be in force, all or none of them; others stay as they are."""
+        async with self._lock:
+            return await self._edit(documents, dry_run)
+
+    async def reload(self, *, dry_run: bool = False, cause: str = "reload") -> Change:
+        """The files as they are on disk, and the kernel as they say, drift included.
+
+        A bad file leaves its last good version in force and is told in ``faults``."""
+        async with self._lock:
+            if not dry_run:
+                try:
+                    self._reread_settings()
+                except ConfigError as error:
+                    raise invalid("cannot reload the settings", error.faults) from error
+            disk = self._documents.load(self._reconciler.declarations)
+            held = disk.held
+            if not disk.complete:  # nothing that was there before is taken away
+                held |= frozenset(self._reconciler.runtime.owned.values())
+            if dry_run:
+                preview = await self._reconciler.preview(disk.declarations, held, everything=True)
+                return change_view(preview, faults=[*disk.faults, *map(Fault, preview.errors)])
+            self.faults = disk.faults
+            concerned = self._reconciler.declare(disk.declarations, held)
+            self._holds_changed()
+            drifted = [ref for ref in self._reconciler.refs() if not self._reconciler.sound(ref)]
+            outcome = await self._reconciler.reconcile(dict.fromkeys([*concerned, *drifted]), cause)
+            faults = [*disk.faults, *map(Fault, outcome.errors)]
+            return change_view(outcome, applied=True, faults=faults)
+
+    async def plan(self, documents: Mapping[str, str]) -> Change:
+        """What :meth:`apply` (or, without documents, :meth:`reload`) would change."""
+        if not documents:
+            return await self.reload(dry_run=True)
+        return await self.apply(documents, dry_run=True)
+
+    # -- holds and adoption
+
+    async def hold(
+        self,
+        name: str,
+        server: str,
+        mode: AdminMode | None,
+        *,
+        drain_timeout: float | None = None,
+        dry_run: bool,
+    ) -> Change:
+        """Drain or disable a server; None enables it. ``drain_timeout`` in seconds, 0: none, None:
+        the service's own."""
+        async with self._lock:
+            declaration = self._declaration(name)
+            key = self._server(declaration, server)
+            admin = None if mode is None else self._admin(declaration, mode, drain_timeout)
+            runtime, ref = self._reconciler.runtime, declaration.ref
+            before = runtime.holds(name).get(key)
+            if dry_run:
+                holds = {k: v for k, v in runtime.holds(name).items() if k != key}
+                if admin is not None:
+                    holds[key] = admin
+                wanted = intend(declaration, {}, holds, self._clock())
+                return change_view(Outcome().add(self._reconciler.draft([ref], lambda _: wanted)))
+
+            async def set_hold(hold: Admin | None, cause: str) -> Outcome:
+                runtime.hold(name, key, hold)
+                self._reconciler.wake([ref])
+                self._holds_changed()
+                return await self._reconciler.reconcile([ref], cause)
+
+            outcome = await set_hold(admin, _VERBS[mode])
+            if outcome.failures:
+                await set_hold(before, "rollback")
+                raise self._refused(f"cannot {_VERBS[mode]} {key} of {name}", outcome)
+            return change_view(outcome, applied=True)
+
+    def _admin(self, declaration: Declaration, mode: AdminMode, timeout: float | None) -> Admin:
+        now = self._clock()
+        limit = declaration.drain_timeout if timeout is None else timeout
+        deadline = now + limit if limit and mode is AdminMode.DRAINING else None
+        return Admin(mode, now, deadline)
+
+    async def adopt(self, name: str, *, dry_run: bool) -> Change:
+        """Take over the service in the kernel that has the key of a declared one."""
+        async with self._lock:
+            ref = self._declaration(name).ref
+            if dry_run:
+                draft = self._reconciler.draft([ref], self._reconciler.intent, owned=[ref])
+                return change_view(Outcome().add(draft))
+            self._reconciler.runtime.own({ref: name})
+            outcome = await self._reconciler.reconcile([ref], "adopt")
+            if outcome.failures:
+                raise self._refused(f"cannot adopt {name}", outcome)
+            return change_view(outcome, applied=True)
+
+    # -- how
+
+    async def _rewrite(self, name: str, rewrite: Callable[[str], str], dry_run: bool) -> Change:
+        async with self._lock:
+            text = self._documents.text(name)
+            try:
+                fresh = rewrite(text)
+            except ConfigError as error:
+                raise invalid(f"cannot change service {name}", error.faults) from error
+            return await self._edit({name: fresh}, dry_run)
+
+    async def _edit(self, texts: Texts, dry_run: bool, adopt: bool = False) -> Change:
+        in_force, held = self._reconciler.declarations, self._reconciler.held
+        wanted = self._documents.propose(in_force, texts)
+        adopted = {wanted[name].ref: name for name in texts if adopt and name in wanted}
+        if dry_run:
+            preview = await self._reconciler.preview(
+                wanted, held - texts.keys(), adopting=adopted.keys()
+            )
+            if preview.failures:
+                raise self._refused(f"cannot change {names_of(texts)}", preview)
+            return change_view(preview)
+        before = self._documents.write(texts)
+        self._reconciler.runtime.own(adopted)
+        outcome = await self._commit(wanted, held - texts.keys(), "api")
+        if outcome.errors:
+            self._documents.write(before)
+            await self._commit(in_force, held, "rollback")
+            raise self._refused(f"cannot change {names_of(texts)}", outcome)
+        touched = {self._documents.source(name) for name in texts}
+        self.faults = tuple(fault for fault in self.faults if fault.file not in touched)
+        return change_view(outcome, applied=True)
+
+    async def _commit(self, wanted: Declarations, held: Iterable[str], cause: str) -> Outcome:
+        concerned = self._reconciler.declare(wanted, held)
+        self._holds_changed()
+        return await self._reconciler.reconcile(concerned, cause)
+
+    def _declaration(self, name: str) -> Declaration:
+        declaration = self._reconciler.declarations.get(name)
+        if declaration is None:
+            raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
+        return declaration
+
+    def _server(self, declaration: Declaration, text: str) -> ServerKey:
+        """A server by ``address:port``, or by its address where that says which."""
+        found = [server.key for server in declaration.servers if _names(text, server.key)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            title = f"{text} is several servers of {declaration.name}: say which port"
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+        title = f"there is no server {text} in service {declaration.name}"
+        raise RequestRefusedError(ProblemKind.NOT_FOUND, title)
+
+    def _refused(self, title: str, outcome: Outcome) -> RequestRefusedError:
+        kind = ProblemKind.FOREIGN if outcome.conflicts else ProblemKind.REFUSED
+        reasons = "; ".join(outcome.errors)
+        return RequestRefusedError(kind, f"{title}: {reasons}")
+
+
+def _names(text: str, key: ServerKey) -> bool:
+    with suppress(ValueError):
+        return parse_endpoint(text) == key
+    with suppress(ValueError):
+        return ip_address(text.removeprefix("[").removesuffix("]")) == key.address
+    return False

@@ -1,0 +1,161 @@
+"""The service documents: on disk, as texts that somebody proposes, and in force.
+
+Every proposal is a set of new texts by service name, None to remove one. It is parsed and
+checked whole, beside the documents in force, before any of it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from kernlb.config import Fault, parse_service, validate_set
+from kernlb.config.errors import ConfigError
+from kernlb.control.problem import RequestRefusedError
+from kernlb.control.protocol import ProblemKind
+from kernlb.daemon.views import fault_view
+from kernlb.declaration import Declaration
+from kernlb.model import DatapathKind
+from kernlb.store import Store
+
+Texts = Mapping[str, str | None]
+Declarations = Mapping[str, Declaration]
+
+
+@dataclass(frozen=True, slots=True)
+class FromDisk:
+    """The files. ``held``: names whose file is bad and has no good version in force.
+
+    ``complete`` False: the directory itself could not be read, so what is missing means nothing.
+    """
+
+    declarations: Declarations
+    held: frozenset[str]
+    faults: tuple[Fault, ...]
+    complete: bool = True
+
+
+class Documents:
+    """Reads, tries and writes documents; knows nothing of the kernel."""
+
+    def __init__(self, store: Store, datapaths: Iterable[DatapathKind]) -> None:
+        self._store = store
+        self._datapaths = frozenset(datapaths)
+
+    def names(self) -> Iterable[str]:
+        return self._store.names()
+
+    def text(self, name: str) -> str:
+        """The text of a document. Raises RequestRefusedError if there is none."""
+        try:
+            return self._store.read_text(name)
+        except FileNotFoundError:
+            raise RequestRefusedError(
+                ProblemKind.NOT_FOUND, f"there is no service {name}"
+            ) from None
+        except ConfigError as error:
+            raise invalid(f"cannot read the document of {name}", error.faults) from error
+
+    def propose(self, in_force: Declarations, texts: Texts) -> Declarations:
+        """What would be in force with ``texts``. Raises RequestRefusedError with every fault."""
+        wanted = dict(in_force)
+        faults: list[Fault] = []
+        fresh: list[Declaration] = []
+        for name, text in texts.items():
+            if text is None:
+                wanted.pop(name, None)
+                continue
+            try:
+                declaration = parse_service(
+                    text.encode(errors="surrogatepass"),
+                    name=name,
+                    source=self.source(name),
+                    defaults=self._store.defaults,
+                )
+            except ConfigError as error:
+                faults += error.faults
+                continue
+            wanted[name] = declaration
+            fresh.append(declaration)
+        faults += self._unavailable(fresh)
+        if not faults:
+            faults += validate_set(wanted.values())
+        if faults:
+            raise invalid(f"cannot change {names_of(texts)}", faults)
+        return wanted
+
+    def load(self, in_force: Declarations) -> FromDisk:
+        """The files as they are; for a bad one its version in force, if there is one."""
+        directory = self._store.directory
+        try:
+            if not directory.is_dir():
+                raise ConfigError(Fault("there is no such directory", str(directory)))
+            loaded = self._store.load()
+        except ConfigError as error:
+            return FromDisk(in_force, frozenset(), error.faults, complete=False)
+        bad = {name: list(faults) for name, faults in loaded.faults.items()}
+        for declaration in loaded.declarations.values():
+            if unavailable := self._unavailable([declaration]):
+                bad.setdefault(declaration.name, []).extend(unavailable)
+        by_source = {d.source: d.name for d in loaded.declarations.values()}
+        good = [d for d in loaded.declarations.values() if d.name not in bad]
+        for fault in validate_set(good):
+            bad.setdefault(by_source.get(fault.file, fault.file), []).append(fault)
+        wanted = {n: d for n, d in loaded.declarations.items() if n not in bad}
+        wanted |= {name: in_force[name] for name in bad if name in in_force}
+        held = frozenset(name for name in bad if name not in in_force)
+        return FromDisk(wanted, held, tuple(fault for each in bad.values() for fault in each))
+
+    def write(self, texts: Texts) -> Texts:
+        """Write and remove documents, all or none; what was there before."""
+        before = {name: self._text_or_none(name) for name in texts}
+        try:
+            self._put(texts)
+        except OSError as error:
+            with suppress(OSError):
+                self._put(before)
+            raise RequestRefusedError(
+                ProblemKind.REFUSED, f"cannot write the document of {names_of(texts)}: {error}"
+            ) from error
+        return before
+
+    def _put(self, texts: Texts) -> None:
+        for name, text in texts.items():
+            if text is None:
+                self._store.remove(name)
+            else:
+                self._store.write(name, text)
+
+    def _text_or_none(self, name: str) -> str | None:
+        return self.text(name) if name in self._store.names() else None
+
+    def source(self, name: str) -> str:
+        """The file of a document, there or not, as faults name it. Raises ConfigError if the
+        name is none."""
+        return str(self._store.path(name))
+
+    def _unavailable(self, declarations: Iterable[Declaration]) -> list[Fault]:
+        return [
+            Fault(
+                f"datapath {each.datapath} is not available on this host "
+                f"(available: {', '.join(sorted(self._datapaths)) or 'none'})",
+                each.source,
+                key="datapath",
+            )
+            for each in declarations
+            if each.datapath not in self._datapaths
+        ]
+
+
+def invalid(title: str, faults: Iterable[Fault]) -> RequestRefusedError:
+    views = [fault_view(fault) for fault in faults]
+    return RequestRefusedError(ProblemKind.INVALID_DOCUMENT, title, views)
+
+
+def names_of(texts: Iterable[str]) -> str:
+    """``service web``, ``services db, web`` or ``12 services``."""
+    names = sorted(texts)
+    if len(names) == 1:
+        return f"service {names[0]}"
+    return f"services {', '.join(names)}" if len(names) <= 4 else f"{len(names)} services"

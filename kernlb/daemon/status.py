@@ -1,0 +1,185 @@
+"""What readers are told: summaries from memory, details and counters from the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from kernlb import __version__
+from kernlb.control.problem import RequestRefusedError
+from kernlb.control.protocol import (
+    DatapathStatus,
+    ProblemKind,
+    ServiceStatsView,
+    ServiceSummary,
+    ServiceView,
+    Status,
+    SyncState,
+    VipView,
+)
+from kernlb.daemon.audit import Audit
+from kernlb.daemon.changes import Changes
+from kernlb.daemon.loop import Reconciler, Report
+from kernlb.daemon.views import (
+    fault_view,
+    foreign_summary,
+    service_view,
+    stats_view,
+    summary,
+)
+from kernlb.daemon.vips import wanted_vips
+from kernlb.datapath import Datapath, DatapathUnavailableError, ServiceStats
+from kernlb.declaration import Declaration
+from kernlb.model import DatapathKind, ServiceState
+
+_SHOWN_EVENTS = 20
+_PENDING = Report(SyncState.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFigures:
+    """One service's counters beside what it should hold."""
+
+    declaration: Declaration
+    state: ServiceState
+    stats: ServiceStats
+    sync: SyncState
+
+
+class Overview:
+    """Reads; changes nothing."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        audit: Audit,
+        changes: Changes,
+        missing: Sequence[DatapathStatus],
+        clock: Callable[[], float],
+    ) -> None:
+        self.started = clock()
+        self._reconciler = reconciler
+        self._audit = audit
+        self._changes = changes
+        self._missing = missing
+
+    def services(self) -> list[ServiceSummary]:
+        """Every declared service, then the foreign ones. From memory."""
+        reconciler = self._reconciler
+        declared = [
+            summary(each, reconciler.intended(each), self.report(each))
+            for each in sorted(reconciler.declarations.values(), key=lambda each: each.name)
+        ]
+        declared += [
+            ServiceSummary(name, "", "", "", "", 0, 0, SyncState.INVALID)
+            for name in sorted(reconciler.held)
+        ]
+        foreign = self._audit.foreign
+        return declared + [foreign_summary(ref, foreign[ref]) for ref in sorted(foreign, key=str)]
+
+    def report(self, declaration: Declaration) -> Report:
+        report = self._reconciler.reports.get(declaration.ref, _PENDING)
+        faults = [f for f in self._changes.faults if f.file == declaration.source]
+        if faults and report.state is SyncState.SYNCED:
+            return Report(SyncState.INVALID, f"the last good version is in force: {faults[0]}")
+        return report
+
+    def service(self, name: str) -> ServiceView:
+        """One service, its kernel side freshly read. Raises RequestRefusedError."""
+        declaration = self._declaration(name)
+        reconciler, ref = self._reconciler, declaration.ref
+        datapath = reconciler.datapaths.get(ref.datapath)
+        observed = datapath.read([ref.key]).get(ref.key) if datapath is not None else None
+        return service_view(
+            declaration,
+            reconciler.intended(declaration),
+            self.report(declaration),
+            observed,
+            reconciler.runtime.holds(name),
+        )
+
+    async def stats(self, names: Sequence[str]) -> list[ServiceStatsView]:
+        """Counters of the named services, of all where none is named."""
+        declarations = [self._declaration(name) for name in names] or None
+        return [
+            stats_view(each.declaration.name, each.state, each.stats)
+            async for each in self.figures(declarations)
+        ]
+
+    async def figures(
+        self, declarations: Sequence[Declaration] | None = None
+    ) -> AsyncIterator[ServiceFigures]:
+        """Counters, read service by service; others get their turn in between."""
+        reconciler = self._reconciler
+        if declarations is None:
+            declarations = list(reconciler.declarations.values())
+        for declaration in declarations:
+            ref = declaration.ref
+            datapath = reconciler.datapaths.get(ref.datapath)
+            if datapath is None:
+                continue
+            stats = datapath.stats([ref.key]).get(ref.key)
+            if stats is not None:
+                sync = self.report(declaration).state
+                state = reconciler.intended(declaration).state
+                yield ServiceFigures(declaration, state, stats, sync)
+            await asyncio.sleep(0)
+
+    def status(self) -> Status:
+        reconciler = self._reconciler
+        intents = [reconciler.intended(each) for each in reconciler.declarations.values()]
+        counts = {state.value: 0 for state in SyncState}
+        for each in reconciler.declarations.values():
+            counts[self.report(each).state] += 1
+        counts[SyncState.INVALID] += len(reconciler.held)
+        counts[SyncState.FOREIGN] += len(self._audit.foreign)
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started=self.started,
+            datapaths=[
+                *(_available(kind, each) for kind, each in reconciler.datapaths.items()),
+                *self._missing,
+            ],
+            services={state: count for state, count in counts.items() if count},
+            servers=sum(len(each.servers) for each in reconciler.declarations.values()),
+            serving=sum(server.weight > 0 for each in intents for server in each.state.servers),
+            drift_repaired=reconciler.drift_repaired,
+            last_audit=self._audit.finished,
+            audit_interval=self._audit.interval,
+            foreign=sorted(str(ref.key) for ref in self._audit.foreign),
+            vips=self._vips(),
+            faults=[fault_view(fault) for fault in self._changes.faults],
+            events=reconciler.events.latest(_SHOWN_EVENTS),
+        )
+
+    @property
+    def drift_repaired(self) -> int:
+        return self._reconciler.drift_repaired
+
+    @property
+    def foreign(self) -> int:
+        return len(self._audit.foreign)
+
+    def _vips(self) -> list[VipView]:
+        owned, present = self._reconciler.runtime.vips, self._reconciler.vips.present
+        wanted = wanted_vips(self._reconciler.declarations.values())
+        return [
+            VipView(str(vip.address), vip.interface, vip in owned, vip in present)
+            for vip in sorted(wanted.keys() | owned, key=str)
+        ]
+
+    def _declaration(self, name: str) -> Declaration:
+        declaration = self._reconciler.declarations.get(name)
+        if declaration is None:
+            raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
+        return declaration
+
+
+def _available(kind: DatapathKind, datapath: Datapath) -> DatapathStatus:
+    try:
+        return DatapathStatus(kind, True, datapath.version)
+    except DatapathUnavailableError as error:
+        return DatapathStatus(kind, False, detail=str(error))
