@@ -144,7 +144,7 @@ PROTOCOL_OF = {number: protocol for protocol, number in PROTOCOLS.items()}
 FORWARDING_OF = {number: forwarding for forwarding, number in FORWARDINGS.items()}
 TUNNEL_OF = {number: tunnel for tunnel, number in TUNNELS.items()}
 SCHEDULER_OF = {scheduler.value: scheduler for scheduler in Scheduler}
-FLAGS_OF = {
+FLAGS_OF: dict[str, tuple[tuple[SchedulerFlag, int], ...]] = {
     scheduler: tuple(
         (flag, bit) for flag, bit in SCHEDULER_FLAGS.items() if flag.scheduler is scheduler
     )

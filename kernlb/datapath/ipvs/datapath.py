@@ -33,6 +33,10 @@ class IPVSDatapath:
     def kind(self) -> DatapathKind:
         return DatapathKind.IPVS
 
+    @property
+    def version(self) -> str:
+        return self._probe.information().version
+
     def close(self) -> None:
         self._netlink.close()
 

@@ -27,6 +27,8 @@ from kernlb.plan import (
 
 Step = tuple[Op, Request]
 
+_NEW_DEST = int(Command.NEW_DEST)  # looking up a member of an enum costs at this place
+
 
 def steps(ops: Sequence[Op]) -> Iterator[Step]:
     """Each op with its request; a late-scheduled service has a second one, SET_SERVICE."""
@@ -38,7 +40,7 @@ def steps(ops: Sequence[Op]) -> Iterator[Step]:
         if op.key is not key:
             key, named = op.key, requests.service_key(op.key)
         if type(op) is AddServer:  # first and inline: a hundred times as many as anything else
-            yield op, (Command.NEW_DEST, named + requests.server(op.server))
+            yield op, (_NEW_DEST, named + requests.server(op.server))
             if waiting and key in waiting:
                 late[key] -= 1
                 if not late[key]:
