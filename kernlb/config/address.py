@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_address
-from typing import Any
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import AF_INET, inet_pton
 
 from kernlb.model import IPAddress
-
-LOOPBACK = "is a loopback address"
 
 
 def parse_address(text: str) -> IPAddress:
     """A unicast address, loopback too. Raises ValueError with what is wrong."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise ValueError(_why_no_address(text)) from None
-    if wrong := _wrong(address):
-        raise ValueError(f"{text} {wrong}")
-    return address
+    try:  # a hundred thousand of these at a start: ipaddress parses text four times slower
+        value = int.from_bytes(inet_pton(AF_INET, text))
+    except (OSError, ValueError):
+        return _parse_other(text)
+    if (value <= 0 or value >= _MULTICAST) and (why := _why_not_v4(value)):
+        raise ValueError(f"{text} {why}")
+    return IPv4Address(value)
 
 
 def is_loopback(address: IPAddress) -> bool:
@@ -40,23 +39,32 @@ def prefix_of(netmask: str) -> int:
     return prefix
 
 
-def _wrong(address: IPAddress) -> str:
-    """Why packets cannot go to one host of that address; integers, as this is asked often."""
-    value = int(address)
-    if isinstance(address, IPv4Address):
-        if value > 0 and value >> 28 < 0xE:
-            return ""
-        if value >> 28 == 0xE:
-            return "is a multicast address"
-        if value == 0xFFFFFFFF:
-            return "is the broadcast address"
-        return "" if value else "is the unspecified address"
-    if address.scope_id is not None:
-        return "has a zone: the kernel's balancer has none"
-    return next((why for test, why in _WRONG_V6 if test(value)), "")
+def _parse_other(text: str) -> IPAddress:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(_why_no_address(text)) from None
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError(f"{text} has a zone: IPVS and XDP know none")
+        for test, why in _WRONG_V6:
+            if test(int(address)):
+                raise ValueError(f"{text} {why}")
+    return address
 
 
-_WRONG_V6: list[tuple[Any, str]] = [
+_MULTICAST = 0xE0000000
+
+
+def _why_not_v4(value: int) -> str:
+    if value == 0:
+        return "is the unspecified address"
+    if value == 0xFFFFFFFF:
+        return "is the broadcast address"
+    return "is a multicast address" if value >> 28 == 0xE else ""
+
+
+_WRONG_V6: list[tuple[Callable[[int], bool], str]] = [
     (lambda value: value >> 120 == 0xFF, "is a multicast address"),
     (lambda value: value == 0, "is the unspecified address"),
     (lambda value: value >> 118 == 0xFE80 >> 6, "is a link-local address: which link is unknown"),

@@ -27,10 +27,13 @@ MAX_SERVERS = 65_536
 MAX_THRESHOLD = 2**32 - 1
 MAX_LABELS = 64
 
-DURATION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
-LABEL_KEY_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"
-LABEL_VALUE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
-INTERFACE_PATTERN = r"^[^\s/:]{1,15}$"  # IFNAMSIZ is 16 with the NUL; dev_valid_name()
+# $ alone lets one line end through at the very end, in Python though not in ECMA 262.
+_END = r"$(?!\n)"
+DURATION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)" + _END
+LABEL_KEY_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?" + _END
+LABEL_VALUE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*" + _END
+# IFNAMSIZ is 16 with the NUL; see dev_valid_name() in net/core/dev.c
+INTERFACE_PATTERN = r"^[!-.0-9;-~]{1,15}" + _END
 
 
 def doc(description: str, **schema: Any) -> Meta:
@@ -108,9 +111,7 @@ class TunnelDocument(_Document, frozen=True):
     port: Annotated[
         Port | UnsetType, doc("UDP port of the tunnel's far end; for gue, and only there.")
     ] = UNSET
-    checksum: Annotated[
-        bool, doc("Checksum the outer header (gue, gre).", default=False)
-    ] = False
+    checksum: Annotated[bool, doc("Checksum the outer header (gue, gre).", default=False)] = False
 
 
 class PersistenceDocument(_Document, frozen=True):
@@ -118,8 +119,9 @@ class PersistenceDocument(_Document, frozen=True):
 
     timeout: Annotated[
         Duration | UnsetType,
-        doc("How long after the last connection ended; whole seconds, 31 days at most.",
-            default=300),
+        doc(
+            "How long after the last connection ended; whole seconds, 31 days at most.", default=300
+        ),
     ] = UNSET
     netmask: Annotated[
         Address | UnsetType,
@@ -130,7 +132,8 @@ class PersistenceDocument(_Document, frozen=True):
         doc("Size of a client network as a prefix length; instead of netmask."),
     ] = UNSET
     engine: Annotated[
-        Annotated[str, Meta(pattern="^sip$", extra_json_schema={"title": '"sip"'})] | UnsetType,
+        Annotated[str, Meta(pattern="^sip" + _END, extra_json_schema={"title": '"sip"'})]
+        | UnsetType,
         doc("Persistence engine: sip keeps a Call-ID on one server. UDP only.", enum=["sip"]),
     ] = UNSET
 
@@ -141,8 +144,10 @@ class VipDocument(_Document, frozen=True):
     interface: Annotated[Interface, doc("Gets the address, as /32 or /128.")]
     announce: Annotated[
         Interface | OnlyFalse | UnsetType,
-        doc("Announces the address there by gratuitous ARP or unsolicited neighbour "
-            "advertisements; false: nowhere. Default: the interface, except lo."),
+        doc(
+            "Announces the address there by gratuitous ARP or unsolicited neighbour "
+            "advertisements; false: nowhere. Default: the interface, except lo."
+        ),
     ] = UNSET
 
 
@@ -157,9 +162,9 @@ class SorryServerDocument(_Document, frozen=True):
     forwarding: Annotated[
         Forwarding | UnsetType, doc("Forwarding method. Default: the service's.")
     ] = UNSET
-    tunnel: Annotated[
-        TunnelDocument | UnsetType, doc("Encapsulation. Default: the service's.")
-    ] = UNSET
+    tunnel: Annotated[TunnelDocument | UnsetType, doc("Encapsulation. Default: the service's.")] = (
+        UNSET
+    )
     upper_threshold: Annotated[
         Threshold, doc("No new connections above this many; 0: no limit.", default=0)
     ] = 0
@@ -183,17 +188,18 @@ class ServerDocument(_Document, frozen=True):
     forwarding: Annotated[
         Forwarding | UnsetType, doc("Forwarding method. Default: the service's.")
     ] = UNSET
-    tunnel: Annotated[
-        TunnelDocument | UnsetType, doc("Encapsulation. Default: the service's.")
-    ] = UNSET
+    tunnel: Annotated[TunnelDocument | UnsetType, doc("Encapsulation. Default: the service's.")] = (
+        UNSET
+    )
     upper_threshold: Annotated[
         Threshold | UnsetType,
         doc("No new connections above this many; 0: no limit. Default: the service's."),
     ] = UNSET
     lower_threshold: Annotated[
         Threshold | UnsetType,
-        doc("New connections again below this many; 0: at 3/4 of the upper. "
-            "Default: the service's."),
+        doc(
+            "New connections again below this many; 0: at 3/4 of the upper. Default: the service's."
+        ),
     ] = UNSET
     labels: Annotated[Labels | UnsetType, doc("Labels of this server.")] = UNSET
 
@@ -205,9 +211,7 @@ class ServiceDocument(_Document, frozen=True):
     port: Annotated[
         Port | UnsetType, doc("The virtual port; 0: every port, only with persistence.")
     ] = UNSET
-    protocol: Annotated[
-        L4Protocol | UnsetType, doc("Transport protocol.", default="tcp")
-    ] = UNSET
+    protocol: Annotated[L4Protocol | UnsetType, doc("Transport protocol.", default="tcp")] = UNSET
     fwmark: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_FWMARK)] | UnsetType,
         doc("A firewall mark that a packet filter sets, instead of address, port and protocol."),
@@ -236,9 +240,9 @@ class ServiceDocument(_Document, frozen=True):
         PersistenceDocument | Duration | UnsetType,
         doc("Keep clients on their server: settings, or only the timeout."),
     ] = UNSET
-    one_packet: Annotated[
-        bool, doc("Schedule every datagram anew. UDP only.", default=False)
-    ] = False
+    one_packet: Annotated[bool, doc("Schedule every datagram anew. UDP only.", default=False)] = (
+        False
+    )
     weight: Annotated[Weight, doc("Weight of servers that name none.", default=1)] = 1
     upper_threshold: Annotated[
         Threshold, doc("upper_threshold of servers that name none.", default=0)
@@ -248,8 +252,10 @@ class ServiceDocument(_Document, frozen=True):
     ] = 0
     vip: Annotated[
         VipDocument | OnlyFalse | UnsetType,
-        doc("Where kernlb puts the address; false: it is somebody else's to put. "
-            "Default: the host's interface, if it names one."),
+        doc(
+            "Where kernlb puts the address; false: it is somebody else's to put. "
+            "Default: the host's interface, if it names one."
+        ),
     ] = UNSET
     sorry_server: Annotated[
         SorryServerDocument | UnsetType,

@@ -163,10 +163,12 @@ def _rewrite(text: str, wanted: Document, change: Change, steps: list[Step]) -> 
         return json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"
     if not steps:
         return text
-    for attempt in (lambda: _spliced(text, steps), lambda: _retold(text, change)):
-        result = attempt()
-        if result is not None and _says(result, wanted):
-            return result
+    spliced = _spliced(text, steps)
+    if spliced is not None and _says(spliced, wanted):
+        return spliced
+    retold = _retold(text, change)
+    if retold is not None and _says(retold, wanted):
+        return retold
     return render(wanted)  # its comments are lost, what it says is not
 
 
@@ -186,10 +188,10 @@ def _retold(text: str, change: Change) -> str | None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    yaml = YAML(typ="rt")
+    yaml: Any = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)  # type: ignore[no-untyped-call]
+    yaml.indent(mapping=2, sequence=4, offset=2)
     out = StringIO()
     try:
         document = yaml.load(text)

@@ -45,8 +45,27 @@ def key_of(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else part
+            name = part if part.isprintable() and len(part) <= 60 else shown(part)
+            text += f".{name}" if text else name
     return text
+
+
+def shown(value: object) -> str:
+    """A value as an operator would recognise it, on one line and not too long."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            text = value if len(value) <= 60 else value[:57] + "..."
+            return '"' + text.encode("unicode_escape").decode() + '"'
+        case _:
+            return str(value)
 
 
 class Report:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+
 from msgspec import UNSET
 
 from kernlb.config.address import is_loopback, parse_address
@@ -42,6 +44,7 @@ class ServerReader:
         self._document = document
         self._service = service
         self._family = service.family
+        self._own_kind = IPv4Address if service.family is Family.IPV4 else IPv6Address
         self._forwarding = forwarding
         self._report = report
         key = service.key
@@ -113,19 +116,14 @@ class ServerReader:
                 (*path, "address"),
                 f"{address} is the service's own address: the balancer itself would answer",
             )
-        if Family.of(address) is not self._family or is_loopback(address):
+        if type(address) is not self._own_kind or is_loopback(address):
             self._hold_address(address, forwarding, (*path, "address"))
         if port != self._port or port == 0:
             self._hold_port(port, forwarding, (*path, "port"))
-        return RealServer(
-            address=address,
-            port=port,
-            weight=weight,
-            forwarding=forwarding,
-            tunnel=self._tunnel_of(document, forwarding, path),
-            upper_threshold=upper,
-            lower_threshold=lower,
-        )
+        tunnel = None
+        if forwarding is Forwarding.TUNNEL or document.tunnel is not UNSET:
+            tunnel = self._tunnel_of(document, forwarding, path)
+        return RealServer(address, port, weight, forwarding, tunnel, upper, lower)
 
     def _hold_address(self, address: IPAddress, forwarding: Forwarding, path: Path) -> None:
         if Family.of(address) is not self._family and forwarding is not Forwarding.TUNNEL:
@@ -163,7 +161,7 @@ class ServerReader:
         self, document: ServerDocument | SorryServerDocument, forwarding: Forwarding, path: Path
     ) -> Tunnel | None:
         if document.tunnel is UNSET:
-            return self._tunnel if forwarding is Forwarding.TUNNEL else None
+            return self._tunnel
         path = (*path, "tunnel")
         tunnel = self._read_tunnel(document.tunnel, path)
         if forwarding is Forwarding.TUNNEL:
@@ -189,8 +187,7 @@ class ServerReader:
     ) -> None:
         """The kernel answers ERANGE (ip_vs_ctl.c, ip_vs_add_dest)."""
         own = any(
-            getattr(document, name) is not UNSET
-            for name in ("upper_threshold", "lower_threshold")
+            getattr(document, name) is not UNSET for name in ("upper_threshold", "lower_threshold")
         )
         where = (*path, "lower_threshold") if own else ("lower_threshold",)
         self._report.add(where, f"must not be above upper_threshold: {lower} > {upper}")

@@ -154,9 +154,7 @@ def _flags(
     return frozenset(document.scheduler_flags)
 
 
-def _persistence(
-    document: ServiceDocument, key: ServiceKey, report: Report
-) -> Persistence | None:
+def _persistence(document: ServiceDocument, key: ServiceKey, report: Report) -> Persistence | None:
     settings = document.persistence
     if settings is UNSET:
         return None
@@ -242,5 +240,3 @@ def _add_labels(
 ) -> None:
     if more is not UNSET and more:
         labels[key] = more
-
-

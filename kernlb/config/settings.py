@@ -176,16 +176,16 @@ class SysctlsDocument(_Document, frozen=True):
     secure_tcp: Annotated[
         Annotated[int, Meta(ge=0, le=3)] | UnsetType, doc("Defend against half-open connections.")
     ] = UNSET
-    sloppy_sctp: Annotated[
-        Switch | UnsetType, doc("Take an SCTP connection at any packet.")
-    ] = UNSET
+    sloppy_sctp: Annotated[Switch | UnsetType, doc("Take an SCTP connection at any packet.")] = (
+        UNSET
+    )
     sloppy_tcp: Annotated[Switch | UnsetType, doc("Take a TCP connection at any packet.")] = UNSET
-    snat_reroute: Annotated[
-        Switch | UnsetType, doc("Route the answers of nat servers anew.")
-    ] = UNSET
-    sync_persist_mode: Annotated[
-        Switch | UnsetType, doc("Sync persistent connections less.")
-    ] = UNSET
+    snat_reroute: Annotated[Switch | UnsetType, doc("Route the answers of nat servers anew.")] = (
+        UNSET
+    )
+    sync_persist_mode: Annotated[Switch | UnsetType, doc("Sync persistent connections less.")] = (
+        UNSET
+    )
     sync_ports: Annotated[Count | UnsetType, doc("Threads of the sync daemon.")] = UNSET
     sync_qlen_max: Annotated[Count | UnsetType, doc("Messages that may wait.")] = UNSET
     sync_refresh_period: Annotated[Count | UnsetType, doc("Seconds between repeats.")] = UNSET
@@ -217,20 +217,22 @@ class SettingsDocument(_Document, frozen=True):
     metrics_listen: Annotated[
         Annotated[str, Meta(max_length=64, extra_json_schema={"title": "address:port"})]
         | OnlyFalse,
-        doc("Where Prometheus reads metrics, address:port; false: nowhere.",
-            default=METRICS_LISTEN),
+        doc(
+            "Where Prometheus reads metrics, address:port; false: nowhere.", default=METRICS_LISTEN
+        ),
     ] = METRICS_LISTEN
     ipvs: Annotated[IpvsDocument, doc("The host's IPVS.")] = IpvsDocument()
     control_group: Annotated[
         Annotated[
             str,
             Meta(
-                pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+                pattern=r"^[a-z_][a-z0-9_-]{0,31}$(?!\n)",
                 extra_json_schema={"title": "the name of a group"},
             ),
         ],
-        doc("Members of this group may use the control socket, as root may.",
-            default=CONTROL_GROUP),
+        doc(
+            "Members of this group may use the control socket, as root may.", default=CONTROL_GROUP
+        ),
     ] = CONTROL_GROUP
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from kernlb.config.errors import ConfigError, Path, Report
+from kernlb.config.errors import ConfigError, Path, Report, shown
 from kernlb.config.syntax import lines_of, read_values
 
 if TYPE_CHECKING:
@@ -77,30 +77,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f': did you mean "{meant}"?' if meant else ""
 
 
-def shown(value: object) -> str:
-    """A value as an operator would recognise it, on one line and not too long."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case str():
-            text = value if len(value) <= 60 else value[:57] + "..."
-            return '"' + text.encode("unicode_escape").decode() + '"'
-        case _:
-            return str(value)
-
-
 def _walk(node: inspect.Type, value: Any, path: Path, report: Report) -> None:
     from msgspec import inspect
 
     match node:
         case inspect.Metadata():
-            _walk(node.type, value, path, report)
+            if not _titled(node):
+                _walk(node.type, value, path, report)
+            elif not _fits(node, value):
+                report.add(path, f"must be {_asked(node)}, not {shown(value)}")
         case inspect.UnionType():
             _walk_union(node, value, path, report)
         case inspect.StructType():
@@ -223,14 +208,18 @@ def _matches(node: inspect.StrType, value: str) -> bool:
     return node.pattern is None or re.search(node.pattern, value) is not None
 
 
+def _titled(node: inspect.Metadata) -> str:
+    """Types that stand for one thing (an address, a duration) say so in their title."""
+    return str((node.extra_json_schema or {}).get("title", ""))
+
+
 def _asked(node: inspect.Type) -> str:
     """What a type takes, in words."""
     from msgspec import inspect
 
     match node:
         case inspect.Metadata():
-            title = (node.extra_json_schema or {}).get("title")
-            return str(title) if title else _asked(node.type)
+            return _titled(node) or _asked(node.type)
         case inspect.UnionType():
             return " or ".join(dict.fromkeys(map(_asked, node.types)))
         case inspect.StructType() | inspect.DictType():

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kernlb.config.errors import ConfigError, Fault, Lines, Path, key_of
+from kernlb.config.errors import ConfigError, Fault, Lines, Path, key_of, shown
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 12  # the deepest thing a document says is servers[n].labels.key: 4
@@ -88,13 +88,18 @@ def _read_json(text: bytes, source: str) -> Any:
 
     try:
         # utf-8-sig: a byte order mark is legal at the start of a text, and some editors add it
-        return json.loads(
+        value = json.loads(
             text.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant
         )
+        if b"\\u" in text:  # the only way to half a character
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as error:
         if not text.strip():
             raise _error("is empty", source) from None
         raise _error(f"is not JSON: {error.msg}", source, error.lineno) from None
+    except UnicodeEncodeError:
+        raise _error("is not JSON: half a surrogate pair", source) from None
     except (_DuplicateKeyError, RecursionError, ValueError):
         _read_yaml(text, source, {})  # says what and where
         raise _error("is not JSON: a key is there twice, or a number is too long", source) from None
@@ -167,7 +172,7 @@ class _Builder:
             kind = type(event)
             if kind is ScalarEvent:
                 if event.anchor is not None or event.tag is not None:
-                    raise self._decorated(event, path)
+                    raise self._decorated(event, _here(path, container, key))
                 text = event.value
                 if key is None and type(container) is dict:
                     if text in container:
@@ -185,11 +190,12 @@ class _Builder:
                     value = known[text] = _scalar(text)
             elif kind is MappingStartEvent or kind is SequenceStartEvent:
                 if event.anchor is not None or event.tag is not None:
-                    raise self._decorated(event, path)
+                    raise self._decorated(event, _here(path, container, key))
                 if key is None and type(container) is dict:
                     raise self._refusal("has a key that is not text", event, tuple(path))
                 if len(stack) >= MAX_DEPTH:
-                    raise self._refusal(f"is nested deeper than {MAX_DEPTH}", event, tuple(path))
+                    where = _here(path, container, key)
+                    raise self._refusal(f"is nested deeper than {MAX_DEPTH}", event, where)
                 if container is not None:
                     path.append(len(container) if key is None else key)
                 self._note(tuple(path), event)
@@ -198,7 +204,8 @@ class _Builder:
                 key = None
                 continue
             elif event.__class__.__name__ == "AliasEvent":
-                raise self._refusal(f"has an alias (*{event.anchor}): write it out", event)
+                where = _here(path, container, key)
+                raise self._refusal(f"has an alias (*{event.anchor}): write it out", event, where)
             else:  # the end of a mapping or a list
                 value = container
                 container, key = stack.pop()
@@ -223,12 +230,12 @@ class _Builder:
         line = event.start_mark.line + 1 if event.start_mark else 0
         return _error(message, self._source, line, path)
 
-    def _decorated(self, event: Any, path: list[str | int]) -> ConfigError:
+    def _decorated(self, event: Any, path: Path) -> ConfigError:
         if event.anchor is not None:
             message = f"has an anchor (&{event.anchor}): write the value out where it is used"
         else:
-            message = f"has a tag ({event.tag}): values have the type their key asks for"
-        return self._refusal(message, event, tuple(path))
+            message = f"has a tag ({shown(event.tag)}): values have the type their key asks for"
+        return self._refusal(message, event, path)
 
     def _duplicate(self, key: str, path: list[str | int], event: Any) -> ConfigError:
         full = (*path, key)
@@ -237,6 +244,13 @@ class _Builder:
             first = lines_of(self._text, self._source).get(full)
         where = f"first on line {first}" if first else "there already"
         return self._refusal(f"is a duplicate key: {where}", event, full)
+
+
+def _here(path: list[str | int], container: Any, key: str | None) -> Path:
+    """Where the value stands that comes next."""
+    if key is not None:
+        return (*path, key)
+    return (*path, len(container)) if type(container) is list else tuple(path)
 
 
 def _scalar(text: str) -> object:
