@@ -22,6 +22,7 @@ from kernlb.daemon import host, notify
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
+from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events
 from kernlb.daemon.loop import Reconciler
@@ -62,8 +63,9 @@ class App:
         self._runtime = RuntimeState.load(options.state_dir)
         self._datapaths, missing = open_datapaths(options.fake)
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
+        desired = Desired(self._runtime, clock)
         self._reconciler = Reconciler(
-            self._datapaths, self._runtime, self._vips, self._events, clock
+            self._datapaths, self._runtime, desired, self._vips, self._events
         )
         self._deadlines = Deadlines(self._reconciler, clock)
         self._audit = Audit(self._reconciler, self._settings.audit_interval, clock)
@@ -143,13 +145,12 @@ class App:
 
     async def _flush(self) -> None:
         """Take out of the kernel what kernlb put there; what is foreign stays."""
-        refs = self._reconciler.declare({})
-        outcome = await self._reconciler.reconcile(refs, "stop")
+        outcome = await self._reconciler.declare({}, (), "stop")
         for error in outcome.errors:
             log.error("%s", error)
 
     def _summary(self) -> str:
-        declared = self._reconciler.declarations.values()
+        declared = self._reconciler.desired.declarations.values()
         servers = sum(len(each.servers) for each in declared)
         return f"{len(declared)} services, {servers} servers"
 

@@ -36,7 +36,7 @@ class Audit:
         """Look at every service once, pausing ``pause`` seconds between the steps."""
         self.take_stock()
         reconciler = self._reconciler
-        refs = reconciler.refs()
+        refs = reconciler.desired.refs()
         size = max(1, ceil(len(refs) / STEPS))
         for step in range(STEPS):
             part = refs[step * size : (step + 1) * size]

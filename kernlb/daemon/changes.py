@@ -17,11 +17,12 @@ from kernlb.config import Fault
 from kernlb.config.errors import ConfigError
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import Change, ProblemKind
-from kernlb.daemon.documents import Declarations, Documents, Texts, invalid, names_of
+from kernlb.daemon.desired import Declarations
+from kernlb.daemon.documents import Documents, Texts, invalid, names_of
 from kernlb.daemon.loop import Outcome, Reconciler
 from kernlb.daemon.views import change_view
 from kernlb.declaration import Declaration
-from kernlb.intent import Admin, AdminMode, intend
+from kernlb.intent import Admin, AdminMode
 from kernlb.model import ServerKey, parse_endpoint
 
 _VERBS = {AdminMode.DRAINING: "drain", AdminMode.DISABLED: "disable", None: "enable"}
@@ -122,7 +123,7 @@ class Changes:
                     self._reread_settings()
                 except ConfigError as error:
                     raise invalid("cannot reload the settings", error.faults) from error
-            disk = self._documents.load(self._reconciler.declarations)
+            disk = self._documents.load(self._reconciler.desired.declarations)
             held = disk.held
             if not disk.complete:  # nothing that was there before is taken away
                 held |= frozenset(self._reconciler.runtime.owned.values())
@@ -130,10 +131,7 @@ class Changes:
                 preview = await self._reconciler.preview(disk.declarations, held, everything=True)
                 return change_view(preview, faults=[*disk.faults, *map(Fault, preview.errors)])
             self.faults = disk.faults
-            concerned = self._reconciler.declare(disk.declarations, held)
-            self._holds_changed()
-            drifted = [ref for ref in self._reconciler.refs() if not self._reconciler.sound(ref)]
-            outcome = await self._reconciler.reconcile(dict.fromkeys([*concerned, *drifted]), cause)
+            outcome = await self._commit(disk.declarations, held, cause, everything=True)
             faults = [*disk.faults, *map(Fault, outcome.errors)]
             return change_view(outcome, applied=True, faults=faults)
 
@@ -160,25 +158,20 @@ class Changes:
             declaration = self._declaration(name)
             key = self._server(declaration, server)
             admin = None if mode is None else self._admin(declaration, mode, drain_timeout)
-            runtime, ref = self._reconciler.runtime, declaration.ref
-            before = runtime.holds(name).get(key)
+            before = self._reconciler.runtime.holds(name)
             if dry_run:
-                holds = {k: v for k, v in runtime.holds(name).items() if k != key}
+                holds = {each: hold for each, hold in before.items() if each != key}
                 if admin is not None:
                     holds[key] = admin
-                wanted = intend(declaration, {}, holds, self._clock())
-                return change_view(Outcome().add(self._reconciler.draft([ref], lambda _: wanted)))
-
-            async def set_hold(hold: Admin | None, cause: str) -> Outcome:
-                runtime.hold(name, key, hold)
-                self._reconciler.wake([ref])
-                self._holds_changed()
-                return await self._reconciler.reconcile([ref], cause)
-
-            outcome = await set_hold(admin, _VERBS[mode])
+                wanted = self._reconciler.desired.intent_of(declaration, holds)
+                draft = self._reconciler.draft([declaration.ref], lambda _: wanted)
+                return change_view(Outcome().add(draft))
+            previous = before.get(key)
+            outcome = await self._reconciler.hold(declaration, key, admin, _VERBS[mode])
             if outcome.failures:
-                await set_hold(before, "rollback")
+                await self._reconciler.hold(declaration, key, previous, "rollback")
                 raise self._refused(f"cannot {_VERBS[mode]} {key} of {name}", outcome)
+            self._holds_changed()
             return change_view(outcome, applied=True)
 
     def _admin(self, declaration: Declaration, mode: AdminMode, timeout: float | None) -> Admin:
@@ -192,10 +185,10 @@ class Changes:
         async with self._lock:
             ref = self._declaration(name).ref
             if dry_run:
-                draft = self._reconciler.draft([ref], self._reconciler.intent, owned=[ref])
+                draft = self._reconciler.draft([ref], self._reconciler.desired.intent, {ref})
                 return change_view(Outcome().add(draft))
             self._reconciler.runtime.own({ref: name})
-            outcome = await self._reconciler.reconcile([ref], "adopt")
+            outcome = await self._reconciler.wake([ref], "adopt")
             if outcome.failures:
                 raise self._refused(f"cannot adopt {name}", outcome)
             return change_view(outcome, applied=True)
@@ -212,7 +205,8 @@ class Changes:
             return await self._edit({name: fresh}, dry_run)
 
     async def _edit(self, texts: Texts, dry_run: bool, adopt: bool = False) -> Change:
-        in_force, held = self._reconciler.declarations, self._reconciler.held
+        desired = self._reconciler.desired
+        in_force, held = desired.declarations, desired.held
         wanted = self._documents.propose(in_force, texts)
         adopted = {wanted[name].ref: name for name in texts if adopt and name in wanted}
         if dry_run:
@@ -233,13 +227,15 @@ class Changes:
         self.faults = tuple(fault for fault in self.faults if fault.file not in touched)
         return change_view(outcome, applied=True)
 
-    async def _commit(self, wanted: Declarations, held: Iterable[str], cause: str) -> Outcome:
-        concerned = self._reconciler.declare(wanted, held)
+    async def _commit(
+        self, wanted: Declarations, held: Iterable[str], cause: str, *, everything: bool = False
+    ) -> Outcome:
+        outcome = await self._reconciler.declare(wanted, held, cause, everything=everything)
         self._holds_changed()
-        return await self._reconciler.reconcile(concerned, cause)
+        return outcome
 
     def _declaration(self, name: str) -> Declaration:
-        declaration = self._reconciler.declarations.get(name)
+        declaration = self._reconciler.desired.declarations.get(name)
         if declaration is None:
             raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
         return declaration

@@ -30,8 +30,7 @@ class Deadlines:
             due = {entry for entry in upcoming if entry[1] <= now}
             if due - self._passed:
                 refs = [ref for ref, _ in due - self._passed]
-                self._reconciler.wake(refs)
-                await self._reconciler.reconcile(refs, "drain deadline")
+                await self._reconciler.wake(refs, "drain deadline")
             self._passed = due
             later = [deadline for _, deadline in upcoming - due]
             wait = max(0.0, min(later) - self._clock()) if later else None
@@ -44,7 +43,7 @@ class Deadlines:
     def _deadlines(self) -> set[tuple[ServiceRef, float]]:
         found = set()
         for name, holds in self._reconciler.runtime.admin.items():
-            declaration = self._reconciler.declarations.get(name)
+            declaration = self._reconciler.desired.declarations.get(name)
             for hold in holds.values():
                 if declaration is not None and hold.deadline is not None:
                     found.add((declaration.ref, hold.deadline))

@@ -14,13 +14,13 @@ from kernlb.config import Fault, parse_service, validate_set
 from kernlb.config.errors import ConfigError
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import ProblemKind
+from kernlb.daemon.desired import Declarations
 from kernlb.daemon.views import fault_view
 from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind
 from kernlb.store import Store
 
 Texts = Mapping[str, str | None]
-Declarations = Mapping[str, Declaration]
 
 
 @dataclass(frozen=True, slots=True)

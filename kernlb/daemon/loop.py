@@ -18,28 +18,25 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from kernlb.control.protocol import SyncState
+from kernlb.daemon.desired import Declarations, Desired
 from kernlb.daemon.draft import Draft, Share, draft
 from kernlb.daemon.events import Events
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.vips import VipKeeper
 from kernlb.datapath import Datapath, Failure
 from kernlb.declaration import Declaration
-from kernlb.intent import Intent, intend
-from kernlb.model import DatapathKind, ServiceRef, ServiceState
+from kernlb.intent import Admin, Intent
+from kernlb.model import DatapathKind, ServerKey, ServiceRef, ServiceState
 from kernlb.plan import Op, Plan, Stage
 from kernlb.vip.plan import VipOp
 
 BATCH = 32  # services reconciled between two turns of the event loop
 SLICE = 256  # ops given to a datapath between two turns of the event loop
 _SHOWN = 4  # ops spelled out in an event; more are counted
-
-Clock = Callable[[], float]
-Declarations = Mapping[str, Declaration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,67 +71,69 @@ class Outcome:
 
 
 class Reconciler:
-    """Holds what is declared; makes the kernel hold it too."""
+    """Makes the kernel hold what is desired. One change at a time (``_lock``)."""
 
     def __init__(
         self,
         datapaths: Mapping[DatapathKind, Datapath],
         runtime: RuntimeState,
+        desired: Desired,
         vips: VipKeeper,
         events: Events,
-        clock: Clock,
     ) -> None:
         self.datapaths = datapaths
         self.runtime = runtime
+        self.desired = desired
         self.vips = vips
         self.events = events
-        self.declarations: dict[str, Declaration] = {}
-        self.held: frozenset[str] = frozenset()  # names whose file is bad and was never good
-        self.reports: dict[ServiceRef, Report] = {}
-        self.verified: dict[ServiceRef, tuple[bytes, ServiceState]] = {}
         self.drift_repaired = 0
-        self.lock = asyncio.Lock()
-        self._clock = clock
-        self._by_ref: dict[ServiceRef, Declaration] = {}
-        self._intents: dict[ServiceRef, Intent] = {}
+        self._reports: dict[ServiceRef, Report] = {}
+        self._verified: dict[ServiceRef, tuple[bytes, ServiceState]] = {}
+        self._lock = asyncio.Lock()
         self._vips_stale = True
 
-    # -- what is wanted
+    # -- wake-ups
 
-    def declare(self, declarations: Declarations, held: Iterable[str] = ()) -> list[ServiceRef]:
-        """Replace what is declared; the services that this concerns."""
-        before = self.declarations
-        self.held = frozenset(held)
-        concerned = self._concerned(declarations, self.held)
-        for name in before.keys() | declarations.keys():
-            old, new = before.get(name), declarations.get(name)
-            if old is not new:
-                self._vips_stale = True
-                self._drop_holds(old, new)
-        self.declarations = dict(declarations)
-        self._by_ref = {declaration.ref: declaration for declaration in declarations.values()}
-        for ref in concerned:
-            self._intents.pop(ref, None)
-            if ref not in self._by_ref:
-                self.reports.pop(ref, None)
-        return concerned
+    async def declare(
+        self,
+        declarations: Declarations,
+        held: Iterable[str],
+        cause: str,
+        *,
+        everything: bool = False,
+    ) -> Outcome:
+        """Put declarations in force and carry them out; with ``everything``, look at the
+        services that they do not change too."""
+        async with self._lock:
+            concerned = self.desired.declare(declarations, held)
+            if everything:
+                rest = [ref for ref in self.desired.refs() if not self._sound(ref)]
+                concerned = list(dict.fromkeys([*rest, *concerned]))
+            self._vips_stale = True
+            return await self._reconcile(concerned, cause)
 
-    def _concerned(self, wanted: Declarations, held: Set[str]) -> list[ServiceRef]:
-        """Services that differ between what is declared and what is wanted; those that go
-        come last."""
-        before = self.declarations
-        changed: dict[ServiceRef, None] = {}
-        for name, new in wanted.items():
-            old = before.get(name)
-            if old is not new and old != new:
-                changed[new.ref] = None
-        refs = {declaration.ref for declaration in wanted.values()}
-        gone = {
-            ref: None
-            for ref, name in self.runtime.owned.items()
-            if ref not in refs and name not in held
-        }
-        return [*changed, *gone]
+    async def hold(
+        self, declaration: Declaration, server: ServerKey, hold: Admin | None, cause: str
+    ) -> Outcome:
+        """Put an operator's hold on a server, None to lift it, and carry it out."""
+        async with self._lock:
+            self.runtime.hold(declaration.name, server, hold)
+            self.desired.wake([declaration.ref])
+            return await self._reconcile([declaration.ref], cause)
+
+    async def wake(self, refs: Sequence[ServiceRef], cause: str) -> Outcome:
+        """Work out anew what ``refs`` should be, and make them so."""
+        async with self._lock:
+            self.desired.wake(refs)
+            return await self._reconcile(refs, cause)
+
+    async def audit(self, refs: Sequence[ServiceRef]) -> None:
+        """Look at ``refs`` and put right what differs."""
+        async with self._lock:
+            suspects = [ref for ref in refs if not self._sound(ref)]
+            await self._reconcile(suspects, "audit")
+
+    # -- plan
 
     async def preview(
         self,
@@ -144,20 +143,19 @@ class Reconciler:
         everything: bool = False,
         adopting: Set[ServiceRef] = frozenset(),
     ) -> Outcome:
-        """What declaring ``wanted`` would do; with ``everything``, drift of the rest too."""
+        """What declaring ``wanted`` would do. Reads, never writes."""
         by_ref = {declaration.ref: declaration for declaration in wanted.values()}
-        refs = dict.fromkeys(self._concerned(wanted, held))
+        refs = self.desired.concerned(wanted, held)
         if everything:
-            refs = dict.fromkeys([*by_ref, *refs])
+            refs = list(dict.fromkeys([*by_ref, *refs]))
 
         def intent(ref: ServiceRef) -> Intent | None:
             declaration = by_ref.get(ref)
-            return None if declaration is None else self.intent_of(declaration)
+            return None if declaration is None else self.desired.intent_of(declaration)
 
-        owned = self.runtime.owned.keys() | adopting
         outcome = Outcome()
         for batch in _batches(refs):
-            made = self.draft(batch, intent, owned)
+            made = self.draft(batch, intent, adopting)
             outcome.add(made)
             for ref in made.conflicts:
                 outcome.failures[ref] = _conflict(by_ref[ref])
@@ -165,57 +163,29 @@ class Reconciler:
         outcome.vip_ops = await self.vips.draft(wanted.values())
         return outcome
 
-    def declared(self, ref: ServiceRef) -> Declaration | None:
-        return self._by_ref.get(ref)
-
-    def intent(self, ref: ServiceRef) -> Intent | None:
-        """What the kernel should hold for a service now; None: nothing."""
-        declaration = self._by_ref.get(ref)
-        return None if declaration is None else self.intended(declaration)
-
-    def intended(self, declaration: Declaration) -> Intent:
-        """The intent for a service that is declared."""
-        found = self._intents.get(declaration.ref)
-        if found is None:
-            found = self._intents[declaration.ref] = self.intent_of(declaration)
-        return found
-
-    def intent_of(self, declaration: Declaration) -> Intent:
-        return intend(declaration, {}, self.runtime.holds(declaration.name), self._clock())
-
-    def wake(self, refs: Iterable[ServiceRef]) -> None:
-        """Forget what was concluded about services: something that they depend on changed."""
-        for ref in refs:
-            self._intents.pop(ref, None)
-
     def draft(
         self,
         refs: Sequence[ServiceRef],
         intent: Callable[[ServiceRef], Intent | None],
-        owned: Container[ServiceRef] | None = None,
+        adopting: Set[ServiceRef] = frozenset(),
     ) -> Draft:
-        """What would change to make ``refs`` as ``intent`` says. Reads, never writes."""
-        return draft(self.datapaths, self.runtime.owned if owned is None else owned, refs, intent)
+        """What would make ``refs`` as ``intent`` says. Reads, never writes."""
+        return draft(self.datapaths, self.runtime.owned.keys() | adopting, refs, intent)
 
     # -- carry out
 
-    async def reconcile(self, refs: Iterable[ServiceRef], cause: str) -> Outcome:
-        """Make the kernel hold what is wanted for ``refs``; nothing else is touched."""
-        async with self.lock:
-            return await self.reconcile_locked(refs, cause)
-
-    async def reconcile_locked(self, refs: Iterable[ServiceRef], cause: str) -> Outcome:
+    async def _reconcile(self, refs: Iterable[ServiceRef], cause: str) -> Outcome:
         outcome = Outcome()
         kept: list[ServiceRef] = []
         gone: list[ServiceRef] = []
         for ref in refs:
-            (kept if ref in self._by_ref else gone).append(ref)
+            (kept if ref in self.desired else gone).append(ref)
         for batch in _batches(kept):
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
         if self._vips_stale or cause == "audit":
             outcome.vip_ops, outcome.vip_failures = await self.vips.keep(
-                self.declarations.values(), outcome.failures.keys(), cause
+                self.desired.declarations.values(), outcome.failures.keys(), cause
             )
             self._vips_stale = bool(outcome.vip_failures or outcome.failures)
         for batch in _batches(gone):
@@ -225,7 +195,7 @@ class Reconciler:
 
     async def _round(self, refs: list[ServiceRef], cause: str, outcome: Outcome) -> None:
         try:
-            made = self.draft(refs, self.intent)
+            made = self.draft(refs, self.desired.intent)
             failures = await self._carry_out(made)
             sound = [ref for ref in refs if ref not in failures and ref not in made.conflicts]
             failures |= self._read_back(sound, made)
@@ -234,7 +204,7 @@ class Reconciler:
                 self._report(ref, SyncState.FAILED, str(error), outcome)
             return
         for ref in made.conflicts:
-            self._report(ref, SyncState.CONFLICT, _conflict(self._by_ref[ref]), outcome)
+            self._report(ref, SyncState.CONFLICT, _conflict(self.desired[ref]), outcome)
         outcome.add(made)
         for ref in refs:
             ops = made.ops.get(ref, [])
@@ -244,16 +214,19 @@ class Reconciler:
                 self._report(ref, SyncState.FAILED, failures[ref], outcome)
                 continue
             self._tell(ref, ops, cause)
-            if ref in self._by_ref:
+            if ref in self.desired:
                 self._report(ref, SyncState.SYNCED, "", outcome)
-        self.runtime.disown(ref for ref in refs if ref not in self._by_ref and ref not in failures)
+        settled = [ref for ref in refs if ref not in self.desired and ref not in failures]
+        for ref in settled:
+            self._reports.pop(ref, None)
+        self.runtime.disown(settled)
 
     async def _carry_out(self, made: Draft) -> dict[ServiceRef, str]:
-        self.runtime.own({ref: self._by_ref[ref].name for ref in made.ops if ref in self._by_ref})
+        self.runtime.own({ref: self.desired[ref].name for ref in made.ops if ref in self.desired})
         failures: dict[ServiceRef, str] = {}
         for kind, plan in made.plans.items():
             for op in plan:
-                self.verified.pop(ServiceRef(kind, op.key), None)
+                self._verified.pop(ServiceRef(kind, op.key), None)
             for stage in Stage:
                 sound = [op for op in plan.stage(stage) if ServiceRef(kind, op.key) not in failures]
                 refused = await self._apply(kind, sound)
@@ -271,42 +244,21 @@ class Reconciler:
     def _read_back(self, refs: Sequence[ServiceRef], made: Draft) -> dict[ServiceRef, str]:
         """Differences that remain, by service; what is as wanted counts as verified."""
         remaining: dict[ServiceRef, str] = {}
-        again = draft(
-            self.datapaths, self.runtime.owned, [r for r in refs if r in made.ops], self.intent
-        )
+        again = self.draft([ref for ref in refs if ref in made.ops], self.desired.intent)
         for ref in refs:
             if ref in again.ops:
                 left = Plan(tuple(again.ops[ref]))
                 remaining[ref] = f"cannot make {ref.key} as declared, still wanted: {left}"
                 continue
             mark = (again if ref in made.ops else made).prints.get(ref)
-            wanted = self.intent(ref)
+            wanted = self.desired.intent(ref)
             if wanted is not None and mark is not None:
-                self.verified[ref] = (mark, wanted.state)
+                self._verified[ref] = (mark, wanted.state)
         return remaining
 
-    # -- audit
-
-    def in_sync(self, ref: ServiceRef) -> bool:
+    def _sound(self, ref: ServiceRef) -> bool:
         """Cheap: does the kernel still hold what was last verified to be wanted?"""
-        known, wanted = self.verified.get(ref), self.intent(ref)
-        if known is None or wanted is None or known[1] is not wanted.state:
-            return False
-        return self.datapaths[ref.datapath].fingerprint(ref.key) == known[0]
-
-    async def audit(self, refs: Sequence[ServiceRef]) -> None:
-        """Look at ``refs`` and put right what differs."""
-        async with self.lock:
-            suspects = [ref for ref in refs if not self.sound(ref)]
-            await self.reconcile_locked(suspects, "audit")
-
-    def refs(self) -> list[ServiceRef]:
-        """Every service that is declared, or owned and to be removed still."""
-        return [*self._by_ref, *self._concerned(self.declarations, self.held)]
-
-    def sound(self, ref: ServiceRef) -> bool:
-        """Cheap: does the kernel still hold what was last verified to be wanted?"""
-        known, wanted = self.verified.get(ref), self.intent(ref)
+        known, wanted = self._verified.get(ref), self.desired.intent(ref)
         if known is None or wanted is None or known[1] is not wanted.state:
             return False
         try:
@@ -317,8 +269,8 @@ class Reconciler:
     # -- tell
 
     def _report(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
-        before = self.reports.get(ref, _UNKNOWN)
-        self.reports[ref] = Report(state, error)
+        before = self._reports.get(ref, _UNKNOWN)
+        self._reports[ref] = Report(state, error)
         if error:
             outcome.failures[ref] = error
             if before.error != error:
@@ -331,22 +283,14 @@ class Reconciler:
         text = "; ".join(" ".join(str(op).split()) for op in ops[:_SHOWN])
         if len(ops) > _SHOWN:
             text += f"; and {len(ops) - _SHOWN} more changes"
-        if cause == "audit" and self.reports.get(ref, _UNKNOWN).state is SyncState.SYNCED:
+        if cause == "audit" and self._reports.get(ref, _UNKNOWN).state is SyncState.SYNCED:
             self.drift_repaired += 1
             text = f"drift repaired: {text}"
         self.events.add(f"service {name}: {text}", cause)
 
-    def counts(self) -> Counter[SyncState]:
-        return Counter(report.state for report in self.reports.values())
-
-    def _drop_holds(self, old: Declaration | None, new: Declaration | None) -> None:
-        """An operator's hold goes with the server it was on."""
-        if old is None or not self.runtime.holds(old.name):
-            return
-        kept = {server.key for server in new.servers} if new is not None else set()
-        gone = [server for server in self.runtime.holds(old.name) if server not in kept]
-        if gone:
-            self.runtime.forget(old.name, gone)
+    def report(self, declaration: Declaration) -> Report:
+        """How a declared service stood when it was last looked at."""
+        return self._reports.get(declaration.ref, _UNKNOWN)
 
 
 _UNKNOWN = Report(SyncState.PENDING)

@@ -35,7 +35,6 @@ from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind, ServiceState
 
 _SHOWN_EVENTS = 20
-_PENDING = Report(SyncState.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +68,18 @@ class Overview:
         """Every declared service, then the foreign ones. From memory."""
         reconciler = self._reconciler
         declared = [
-            summary(each, reconciler.intended(each), self.report(each))
-            for each in sorted(reconciler.declarations.values(), key=lambda each: each.name)
+            summary(each, reconciler.desired.intended(each), self.report(each))
+            for each in sorted(reconciler.desired.declarations.values(), key=lambda each: each.name)
         ]
         declared += [
             ServiceSummary(name, "", "", "", "", 0, 0, SyncState.INVALID)
-            for name in sorted(reconciler.held)
+            for name in sorted(reconciler.desired.held)
         ]
         foreign = self._audit.foreign
         return declared + [foreign_summary(ref, foreign[ref]) for ref in sorted(foreign, key=str)]
 
     def report(self, declaration: Declaration) -> Report:
-        report = self._reconciler.reports.get(declaration.ref, _PENDING)
+        report = self._reconciler.report(declaration)
         faults = [f for f in self._changes.faults if f.file == declaration.source]
         if faults and report.state is SyncState.SYNCED:
             return Report(SyncState.INVALID, f"the last good version is in force: {faults[0]}")
@@ -94,7 +93,7 @@ class Overview:
         observed = datapath.read([ref.key]).get(ref.key) if datapath is not None else None
         return service_view(
             declaration,
-            reconciler.intended(declaration),
+            reconciler.desired.intended(declaration),
             self.report(declaration),
             observed,
             reconciler.runtime.holds(name),
@@ -114,7 +113,7 @@ class Overview:
         """Counters, read service by service; others get their turn in between."""
         reconciler = self._reconciler
         if declarations is None:
-            declarations = list(reconciler.declarations.values())
+            declarations = list(reconciler.desired.declarations.values())
         for declaration in declarations:
             ref = declaration.ref
             datapath = reconciler.datapaths.get(ref.datapath)
@@ -123,17 +122,19 @@ class Overview:
             stats = datapath.stats([ref.key]).get(ref.key)
             if stats is not None:
                 sync = self.report(declaration).state
-                state = reconciler.intended(declaration).state
+                state = reconciler.desired.intended(declaration).state
                 yield ServiceFigures(declaration, state, stats, sync)
             await asyncio.sleep(0)
 
     def status(self) -> Status:
         reconciler = self._reconciler
-        intents = [reconciler.intended(each) for each in reconciler.declarations.values()]
+        intents = [
+            reconciler.desired.intended(each) for each in reconciler.desired.declarations.values()
+        ]
         counts = {state.value: 0 for state in SyncState}
-        for each in reconciler.declarations.values():
+        for each in reconciler.desired.declarations.values():
             counts[self.report(each).state] += 1
-        counts[SyncState.INVALID] += len(reconciler.held)
+        counts[SyncState.INVALID] += len(reconciler.desired.held)
         counts[SyncState.FOREIGN] += len(self._audit.foreign)
         return Status(
             version=__version__,
@@ -144,7 +145,7 @@ class Overview:
                 *self._missing,
             ],
             services={state: count for state, count in counts.items() if count},
-            servers=sum(len(each.servers) for each in reconciler.declarations.values()),
+            servers=sum(len(each.servers) for each in declarations),
             serving=sum(server.weight > 0 for each in intents for server in each.state.servers),
             drift_repaired=reconciler.drift_repaired,
             last_audit=self._audit.finished,
@@ -165,14 +166,14 @@ class Overview:
 
     def _vips(self) -> list[VipView]:
         owned, present = self._reconciler.runtime.vips, self._reconciler.vips.present
-        wanted = wanted_vips(self._reconciler.declarations.values())
+        wanted = wanted_vips(self._reconciler.desired.declarations.values())
         return [
             VipView(str(vip.address), vip.interface, vip in owned, vip in present)
             for vip in sorted(wanted.keys() | owned, key=str)
         ]
 
     def _declaration(self, name: str) -> Declaration:
-        declaration = self._reconciler.declarations.get(name)
+        declaration = self._reconciler.desired.declarations.get(name)
         if declaration is None:
             raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
         return declaration

@@ -57,7 +57,11 @@ def change_view(outcome: Outcome, *, applied: bool = False, faults: Iterable[Fau
     return Change(
         ops=[*map(_op_view, outcome.ops), *map(_vip_op_view, outcome.vip_ops)],
         applied=applied,
-        moved=[Moved(str(ref.key), "", share) for ref, share in outcome.moved.items() if share > 0],
+        moved=[
+            Moved(str(ref.key), moved.scheduler, moved.share)
+            for ref, moved in outcome.moved.items()
+            if moved.share > 0
+        ],
         faults=[fault_view(fault) for fault in faults],
     )
 

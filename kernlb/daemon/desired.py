@@ -1,0 +1,95 @@
+"""What is declared, and what the kernel should therefore hold. Knows nothing of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+
+from kernlb.daemon.runtime import RuntimeState
+from kernlb.declaration import Declaration
+from kernlb.intent import Admins, Intent, intend
+from kernlb.model import ServiceRef
+
+Declarations = Mapping[str, Declaration]  # by name
+Clock = Callable[[], float]  # seconds since the epoch
+
+
+class Desired:
+    """The declarations in force, with the intent of each worked out when first asked for.
+
+    ``held`` are names whose file is bad and has no good version in force: what the kernel holds
+    for them is left as it is. Adopted services and operators' holds come from ``runtime``.
+    """
+
+    def __init__(self, runtime: RuntimeState, clock: Clock) -> None:
+        self.declarations: Declarations = {}
+        self.held: frozenset[str] = frozenset()
+        self._runtime = runtime
+        self._clock = clock
+        self._by_ref: dict[ServiceRef, Declaration] = {}
+        self._intents: dict[ServiceRef, Intent] = {}
+
+    def __contains__(self, ref: ServiceRef) -> bool:
+        return ref in self._by_ref
+
+    def __getitem__(self, ref: ServiceRef) -> Declaration:
+        return self._by_ref[ref]
+
+    def declare(self, declarations: Declarations, held: Iterable[str] = ()) -> list[ServiceRef]:
+        """Replace what is in force; the services that this concerns, those that go last."""
+        before = self.declarations
+        self.held = frozenset(held)
+        concerned = self.concerned(declarations, self.held)
+        for name, old in before.items():
+            if declarations.get(name) is not old:
+                self._drop_holds(old, declarations.get(name))
+        self.declarations = dict(declarations)
+        self._by_ref = {declaration.ref: declaration for declaration in declarations.values()}
+        self.wake(concerned)
+        return concerned
+
+    def concerned(self, wanted: Declarations, held: Set[str]) -> list[ServiceRef]:
+        """Services that ``wanted`` changes, then those that it leaves in the kernel undeclared."""
+        changed: dict[ServiceRef, None] = {}
+        for name, new in wanted.items():
+            old = self.declarations.get(name)
+            if old is not new and old != new:
+                changed[new.ref] = None
+        kept = {declaration.ref for declaration in wanted.values()}
+        owned = self._runtime.owned
+        gone = [ref for ref, name in owned.items() if ref not in kept and name not in held]
+        return [*changed, *gone]
+
+    def refs(self) -> list[ServiceRef]:
+        """Every service that is declared, or owned and still to be removed."""
+        return [*self._by_ref, *self.concerned(self.declarations, self.held)]
+
+    def wake(self, refs: Iterable[ServiceRef]) -> None:
+        """Forget what was worked out: something that it depends on has changed."""
+        for ref in refs:
+            self._intents.pop(ref, None)
+
+    def intent(self, ref: ServiceRef) -> Intent | None:
+        """What the kernel should hold for a service now; None: nothing."""
+        declaration = self._by_ref.get(ref)
+        return None if declaration is None else self.intended(declaration)
+
+    def intended(self, declaration: Declaration) -> Intent:
+        """The same for a service in force."""
+        found = self._intents.get(declaration.ref)
+        if found is None:
+            found = self._intents[declaration.ref] = self.intent_of(declaration)
+        return found
+
+    def intent_of(self, declaration: Declaration, holds: Admins | None = None) -> Intent:
+        """The same for any declaration, with ``holds`` in place of those in force."""
+        if holds is None:
+            holds = self._runtime.holds(declaration.name)
+        return intend(declaration, {}, holds, self._clock())
+
+    def _drop_holds(self, old: Declaration, new: Declaration | None) -> None:
+        """An operator's hold goes with the server it was on."""
+        holds = self._runtime.holds(old.name)
+        if holds:
+            kept = {server.key for server in new.servers} if new is not None else set()
+            if gone := [server for server in holds if server not in kept]:
+                self._runtime.forget(old.name, gone)
