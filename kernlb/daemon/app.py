@@ -88,8 +88,7 @@ class App:
             await control.start(self._options.socket)
             self._apply_host(self._settings)
             await self._changes.reload(cause="start")
-            if self._settings.metrics_listen is not None:
-                await metrics.start(self._settings.metrics_listen)
+            await self._start_metrics(metrics)
             log.info("kernlbd %s ready: %s", __version__, self._summary())
             notify.notify("READY=1", f"STATUS={self._summary()}")
             await self._serve()
@@ -103,6 +102,15 @@ class App:
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
+
+    async def _start_metrics(self, metrics: MetricsServer) -> None:
+        listen = self._settings.metrics_listen
+        if listen is None:
+            return
+        try:
+            await metrics.start(listen)
+        except OSError as error:  # balancing matters more than being watched
+            self._events.add(f"cannot serve metrics on {listen}: {error}", "start")
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:

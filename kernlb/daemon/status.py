@@ -127,14 +127,13 @@ class Overview:
             await asyncio.sleep(0)
 
     def status(self) -> Status:
-        reconciler = self._reconciler
-        intents = [
-            reconciler.desired.intended(each) for each in reconciler.desired.declarations.values()
-        ]
+        reconciler, desired = self._reconciler, self._reconciler.desired
+        declarations = desired.declarations.values()
+        intents = [desired.intended(each) for each in declarations]
         counts = {state.value: 0 for state in SyncState}
-        for each in reconciler.desired.declarations.values():
+        for each in declarations:
             counts[self.report(each).state] += 1
-        counts[SyncState.INVALID] += len(reconciler.desired.held)
+        counts[SyncState.INVALID] += len(desired.held)
         counts[SyncState.FOREIGN] += len(self._audit.foreign)
         return Status(
             version=__version__,
