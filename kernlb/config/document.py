@@ -23,7 +23,7 @@ from kernlb.model import (
     TunnelType,
 )
 
-MAX_SERVERS = 65_536
+MAX_SERVERS = 16_384
 MAX_THRESHOLD = 2**32 - 1
 MAX_LABELS = 64
 

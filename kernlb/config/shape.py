@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from kernlb.config.errors import ConfigError, Path, Report, shown
+from kernlb.config.errors import MAX_FAULTS, ConfigError, Path, Report, shown
 from kernlb.config.syntax import lines_of, read_values
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _walk_struct(node: inspect.StructType, value: Any, path: Path, report: Repor
     fields = {field.encode_name: field for field in node.fields}
     for key, item in value.items():
         if key not in fields:
-            guess = nearest(key, fields)
+            guess = nearest(key, fields) if len(report) < MAX_FAULTS else ""
             report.add((*path, key), f"is an unknown key{guess}")
         elif item is None and not _fits(fields[key].type, None):
             report.add((*path, key), "has no value: give one, or leave the key out")
