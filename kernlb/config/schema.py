@@ -20,11 +20,8 @@ def service_schema() -> Schema:
     schema = _schema_of(ServiceDocument, "kernlb service", "A virtual service of kernlb.")
     service = schema["$defs"]["ServiceDocument"]
     service["oneOf"] = [
-        {"required": ["address", "port"], "not": {"required": ["family"]}},
-        {
-            "required": ["fwmark"],
-            "not": {"anyOf": [{"required": [key]} for key in ("address", "port", "protocol")]},
-        },
+        {"required": ["address", "port"], "not": _any_of("fwmark", "family")},
+        {"required": ["fwmark"], "not": _any_of("address", "port", "protocol")},
     ]
     service["properties"]["vip"]["anyOf"] = _only_false(service["properties"]["vip"]["anyOf"])
     tunnel = schema["$defs"]["TunnelDocument"]
@@ -36,7 +33,7 @@ def service_schema() -> Schema:
 
 def settings_schema() -> Schema:
     """Of kernlb.yaml."""
-    from kernlb.config.settings import SettingsDocument
+    from kernlb.config.settings_document import SettingsDocument
 
     schema = _schema_of(SettingsDocument, "kernlb settings", "Settings of a kernlb host.")
     listen = schema["$defs"]["SettingsDocument"]["properties"]["metrics_listen"]
@@ -56,6 +53,10 @@ def _schema_of(document: type, title: str, description: str) -> Schema:
         **{key: value for key, value in schema.items() if key != "$defs"},
         "$defs": definitions,
     }
+
+
+def _any_of(*keys: str) -> Schema:
+    return {"anyOf": [{"required": [key]} for key in keys]}
 
 
 def _only_false(members: list[Schema]) -> list[Schema]:
