@@ -20,6 +20,7 @@ from kernlb.config.settings import (
     Timeouts,
     load_settings,
 )
+from kernlb.config.syntax import located
 
 __all__ = [
     "ConfigError",
@@ -32,6 +33,7 @@ __all__ = [
     "Timeouts",
     "document_of",
     "load_settings",
+    "located",
     "parse_service",
     "service_schema",
     "settings_schema",

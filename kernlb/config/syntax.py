@@ -9,15 +9,18 @@ Rules:
 
 * keys of mappings are always text;
 * every loop is bounded by the size of the text, and that is bounded;
-* the parser behind is libyaml, read event by event: no node, no mark outlives its event, and
-  positions are collected by a second reading (:func:`lines_of`) only when a fault needs them.
+* the parser behind is libyaml, read event by event (documents of the usual shape go through
+  ``block``, which is faster): no mark outlives its event, and positions are collected by a second
+  reading (:func:`lines_of`) only when a fault needs them.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from kernlb.config.block import DECLINED, read_block
 from kernlb.config.errors import ConfigError, Fault, Lines, Path, key_of, shown
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -45,7 +48,8 @@ def read_values(text: bytes, source: str) -> Any:
     _refuse_unreadable(text, source)
     if source.endswith(".json"):
         return _read_json(text, source)
-    return _read_yaml(text, source, None)
+    value = read_block(text, _scalar)
+    return _read_yaml(text, source, None) if value is DECLINED else value
 
 
 def lines_of(text: bytes, source: str = "") -> Lines:
@@ -57,6 +61,13 @@ def lines_of(text: bytes, source: str = "") -> Lines:
     except ConfigError:
         pass
     return positions
+
+
+def located(fault: Fault, text: bytes) -> Fault:
+    """The fault with the line of its key, for those found without the text at hand."""
+    lines = lines_of(text, fault.file)
+    line = next((at for path, at in lines.items() if key_of(path) == fault.key), 0)
+    return replace(fault, line=line)
 
 
 def _refuse_unreadable(text: bytes, source: str) -> None:
@@ -162,7 +173,7 @@ class _Builder:
         )
 
         get = self._next
-        known: dict[str, object] = dict(_WORDS)
+        known: dict[str, object] = {}
         stack: list[tuple[Any, str | None]] = []
         container: Any = None  # the innermost open dict or list, None at the top
         key: str | None = None  # in a dict: the key whose value comes next
@@ -254,7 +265,9 @@ def _here(path: list[str | int], container: Any, key: str | None) -> Path:
 
 
 def _scalar(text: str) -> object:
-    """A number, if a plain scalar is one, else its text. Too long for a number: text too."""
+    """What a plain scalar is: a word, a number, else text. Too long for a number: text too."""
+    if text in _WORDS:
+        return _WORDS[text]
     if text[0] in _STARTS_NUMBER:
         if _INT.fullmatch(text):
             return int(text, 16 if text[:2] == "0x" else 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernlb.config import Index, parse_service, validate_set
+from kernlb.config import Index, located, parse_service, validate_set
 from kernlb.declaration import Declaration
 
 
@@ -56,6 +56,12 @@ def test_the_address_of_one_service_is_no_server_of_another() -> None:
         "b.yaml: address: 192.0.2.1 is a real server's address in a.yaml: "
         "the balancer itself would answer"
     ]
+
+
+def test_a_conflict_gets_its_line_from_the_text() -> None:
+    text = "# b\nport: 80\naddress: 192.0.2.2\nservers:\n  - address: 192.0.2.1\n"
+    [fault] = validate_set([http("a", "192.0.2.1"), declare("b", text)])
+    assert str(located(fault, text.encode())).startswith("b.yaml:5: servers[0].address: 192.0.2.1")
 
 
 def test_an_index_judges_a_new_version_without_its_old_one() -> None:

@@ -11,12 +11,13 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kernlb.config import ConfigError, Defaults, document_of, parse_service
+from kernlb.config.block import DECLINED, read_block
 from kernlb.config.edit import render
-from kernlb.config.syntax import lines_of, read_values
+from kernlb.config.syntax import _read_yaml, _scalar, lines_of, read_values
 from kernlb.declaration import Declaration, Vip
 from kernlb.model import (
     AddressKey,
@@ -181,6 +182,40 @@ def test_yaml_and_json_say_the_same(document: dict[str, Any]) -> None:
         parse(text, source="web.json.yaml").service
         == parse(json.dumps(document), source="web.json").service
     )
+
+
+VALUES = """
+1 01 0x1 1.5 true null ~ x: ::1 1:: 10.0.0.1 2001:db8::1 5m a/b x#c {} [1] 'q' | x-y -x
+""".split()
+LINES = st.builds(
+    "{}{}{}{}{}".format,
+    st.sampled_from(["", "", "  ", "  ", "    ", " "]),
+    st.sampled_from(["", "", "- ", "-", "-  "]),
+    st.sampled_from(["a:", "b:", "c_d:", "a", "A:", "a :", "", "1:", "'a':"]),
+    st.sampled_from(["", "", " ", "  "]),
+    st.sampled_from(["", "", "", "x y", "x: y", "x # c", "# c", *VALUES]),
+)
+TEXTS = st.lists(LINES, max_size=6).map("\n".join)
+
+
+@given(TEXTS)
+@settings(max_examples=2000)
+@example("a:\n- b: 1\n  a: 2\n- b: 3\nb:\n  a:\n  b: x # c\n")
+@example("a:\n  - b:\n    - a: 1\n    a: 1\n")
+@example("a:\n  b: 1\n - a: 1\n")
+@example("a: 1\n  b: 1\n")
+def test_reading_by_lines_says_what_libyaml_says(text: str) -> None:
+    fast = read_block(text.encode(), _scalar)
+    if fast is not DECLINED:
+        assert fast == _read_yaml(text.encode(), "", None)
+
+
+@given(services())
+def test_documents_as_kernlb_writes_them_are_read_by_lines(document: dict[str, Any]) -> None:
+    plain = {key: value for key, value in document.items() if key in ("address", "port", "servers")}
+    servers = [{"address": "10.0.0.1", "weight": 2}, {"address": "10.0.0.2"}]
+    text = render({**plain, "servers": servers})
+    assert read_block(text.encode(), _scalar) == {**plain, "servers": servers}
 
 
 @given(services(), st.randoms(use_true_random=False), st.booleans())
