@@ -29,8 +29,7 @@ MODULES = ("ip_vs", "ipip", "ip6_tunnel", "fou", "fou6", "ip_gre", "ip6_gre")
 # page tables and the protections against speculation cost time and protect nobody here.
 EMULATED_CPU = "max,-erms,-fsrm,-la57"
 KERNEL_LINE = (
-    "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off clearcpuid=rep_good "
-    "clocksource=tsc tsc=reliable"
+    "console=ttyS0 loglevel=4 panic=-1 nokaslr mitigations=off clocksource=tsc tsc=reliable"
 )
 KVM_BOOT_SECONDS = 20.0
 PASSED_ON = ("CI", "DATAPATH", "TERM", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH")
@@ -51,6 +50,7 @@ class Task:
     environ: Mapping[str, str] = field(default_factory=dict)
     shares: Sequence[Path] = ()
     modules: Sequence[str] = MODULES
+    files: Mapping[str, str] = field(default_factory=dict)  # by name in the exchange folder
 
 
 def guest_environ(environ: Mapping[str, str]) -> dict[str, str]:
@@ -152,6 +152,8 @@ class Guest:
             "shares": [str(share) for share in task.shares],
             "modules": list(task.modules),
         }
+        for name, content in task.files.items():
+            (self.exchange / name).write_text(content)
         (self.exchange / "task.json").write_text(json.dumps(document))
 
     def _pump(self, name: str, sink: IO[bytes] | None) -> int:

@@ -46,7 +46,8 @@ def adding(state: ServiceState) -> list[Op]:
 
 def settle(datapath: Datapath, *ops: Op) -> None:
     """Apply ops that must all succeed."""
-    assert datapath.apply(ops) == []
+    failures = datapath.apply(ops)
+    assert not failures, "\n".join(map(str, failures))
 
 
 def held(datapath: Datapath, key: ServiceKey) -> ServiceState | None:

@@ -1,0 +1,133 @@
+"""A real kernlbd in a network namespace: a process of its own that can be stopped and killed.
+
+Importing the daemon takes an emulated guest many seconds, so this process imports it once and
+each daemon is a fork of it that goes on in the daemon's own ``main``. Beside that it is what
+systemd would start: its own session, signals, log file, control socket and state.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kernlb.control.client import Client, DaemonUnreachableError
+from kernlb.lab.namespaces import enter
+from tests.netns.ipvs.wait import wait_for
+
+START_LIMIT = 60.0  # seconds until it answers; an emulated guest is slow
+STOP_LIMIT = 30.0
+
+
+class Daemon:
+    """kernlbd with its directories under ``folder``. ``settings`` are those of kernlb.yaml."""
+
+    def __init__(self, folder: Path, namespace: str, settings: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        self.config = folder / "etc"
+        self.services = self.config / "services.d"
+        self.socket = folder / "control.sock"
+        self.log = folder / "kernlbd.log"
+        self._state = folder / "state"
+        self._pid: int | None = None
+        self.services.mkdir(parents=True)
+        self.client = Client(str(self.socket))
+        self.settle(settings)
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
+        """Write kernlb.yaml (JSON is YAML too)."""
+        (self.config / "kernlb.yaml").write_text(json.dumps({"metrics_listen": False, **settings}))
+
+    def start(self, *options: str, wait: bool = True) -> None:
+        import kernlb.daemon.app  # noqa: F401 (imported here once, for every fork)
+
+        self.socket.unlink(missing_ok=True)  # so that who waits does not meet a dead one's
+        argv = ["--config-dir", str(self.config), "--state-dir", str(self._state)]
+        argv += ["--socket", str(self.socket), *options]
+        gc.freeze()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _become_daemon(self.namespace, argv, self.log)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until it answers; it does so once what is on disk has been carried out."""
+        wait_for(self._answers, START_LIMIT, f"kernlbd answers\n{self.tail()}")
+
+    def _answers(self) -> bool:
+        assert self.running, f"kernlbd ended:\n{self.tail()}"
+        with suppress(DaemonUnreachableError):
+            return self.client.status().pid == self._pid
+        return False
+
+    @property
+    def running(self) -> bool:
+        if self._pid is None:
+            return False
+        pid, _ = os.waitpid(self._pid, os.WNOHANG)
+        if pid:
+            self._pid = None
+        return not pid
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        assert self._pid is not None
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self._pid = None
+
+    def stop(self) -> None:
+        """A clean stop, if it runs."""
+        if not self.running:
+            return
+        assert self._pid is not None
+        os.kill(self._pid, signal.SIGTERM)
+        wait_for(lambda: not self.running, STOP_LIMIT, f"kernlbd stops\n{self.tail()}")
+
+    def cli(self, *words: str, code: int = 0) -> str:
+        """Run the real ``kernlb`` command; its output."""
+        argv = [sys.executable, "-m", "kernlb.cli", "--socket", str(self.socket), *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=START_LIMIT)
+        assert done.returncode == code, f"kernlb {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def tail(self) -> str:
+        with suppress(FileNotFoundError):
+            return "\n".join(self.log.read_text().splitlines()[-30:])
+        return ""
+
+
+def _become_daemon(namespace: str, argv: Sequence[str], log: Path) -> None:
+    """What a service manager does, and then main. Never returns."""
+    code = 70
+    try:
+        os.setsid()
+        for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for standard, descriptor in ((0, null), (1, output), (2, output)):
+            os.dup2(descriptor, standard)
+        os.closerange(3, 65536)  # held connections of the tests end when the tests end them
+        sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        logging.root.handlers.clear()  # pytest's
+        enter(namespace)
+        from kernlb.daemon import main
+
+        started = time.monotonic()
+        code = main(argv)
+        print(f"ended with {code} after {time.monotonic() - started:.1f} s", file=sys.stderr)
+    except BaseException as error:  # must not come back as a second pytest
+        print(f"cannot run kernlbd: {error!r}", file=sys.stderr)
+    finally:
+        os._exit(code)

@@ -1,0 +1,23 @@
+"""Waiting for a condition, with a bound: the only place where these tests let time pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL = 0.02  # seconds between two looks
+
+
+def wait_for(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """The first true value of ``condition``; AssertionError after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {timeout:g} s (last: {value!r})")
+        time.sleep(POLL)
