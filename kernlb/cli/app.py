@@ -10,7 +10,6 @@ import click
 
 from kernlb.cli.console import DONE, FAILED, UNREACHABLE, USAGE, Console
 from kernlb.cli.lazy import Lazy, LazyGroup
-from kernlb.control.client import ControlError, DaemonUnreachableError
 
 COMMANDS = {
     "service": Lazy("kernlb.cli.service:service", "Virtual services: add, edit, rm, ls, show."),
@@ -28,7 +27,7 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, top=True)
+@click.group(cls=LazyGroup, lazy=COMMANDS, top=True, context_settings={"max_content_width": 100})
 def cli() -> None:
     """Declare virtual services; the kernel balances them.
 
@@ -61,19 +60,13 @@ def run(args: Sequence[str], console: Console | None = None) -> int:
     except click.ClickException as error:
         console.error(error.format_message())
         return FAILED
-    except ControlError as error:
-        return _declined(console, error)
-    except DaemonUnreachableError as error:
-        if console.json:
-            console.error_json({"type": "daemon-unreachable", "title": str(error)})
-        else:
-            console.error(str(error))
-        return UNREACHABLE
     except (click.Abort, KeyboardInterrupt):
         return 130  # as a shell reports SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the exit's flush would complain
         return FAILED
+    except Exception as error:
+        return _of_the_daemon(console, error)
 
 
 def _check_text(args: Sequence[str]) -> None:
@@ -92,12 +85,24 @@ def _usage(console: Console, error: click.UsageError) -> int:
     return USAGE
 
 
-def _declined(console: Console, error: ControlError) -> int:
-    from kernlb.cli.render import problem_text
+def _of_the_daemon(console: Console, error: Exception) -> int:
+    """What a call of the daemon failed with; any other error goes on as a traceback."""
+    from kernlb.control.client import ControlError, DaemonUnreachableError  # slow: not for --help
 
-    if console.json:
-        console.error_json(error.problem)
-    else:
-        for sentence in problem_text(error.problem):
-            console.error(sentence)
-    return FAILED
+    match error:
+        case ControlError(problem=problem):
+            if console.json:
+                console.error_json(problem)
+            else:
+                from kernlb.cli.render import problem_text
+
+                for sentence in problem_text(problem):
+                    console.error(sentence)
+            return FAILED
+        case DaemonUnreachableError():
+            if console.json:
+                console.error_json({"type": "daemon-unreachable", "title": str(error)})
+            else:
+                console.error(str(error))
+            return UNREACHABLE
+    raise error

@@ -92,7 +92,9 @@ class Console:
             for warning in change.warnings:
                 self.note(f"warning: {warning}")
             for fault in change.faults:
-                self.error(f"{fault_text(fault)}; its last good version stays in force")
+                self.error(fault_text(fault))
+            if change.faults:
+                self.note("of a bad file the last good version, if there is one, stays in force")
         if change.ops and not change.applied and not dry_run:
             if not self.json:
                 self.error("cannot tell that all of this is in the kernel: see kernlb status")

@@ -7,7 +7,6 @@ makes no sense is for the daemon to refuse: it knows the rest of the document.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 # Spelled out, as everything here: importing the model takes longer than the rest of a command.
@@ -74,6 +73,8 @@ def parse_endpoint(text: str, *, bare: bool) -> Document:
     """{address, port} of ``192.0.2.1:80`` or ``[2001:db8::1]:80``.
 
     With ``bare``, {address} of an address alone, in brackets or not. Raises ValueError."""
+    from ipaddress import IPv6Address, ip_address  # 3 ms that ``ls`` need not wait for
+
     form = "address[:port]" if bare else "address:port"
     host, colon, port = text.rpartition(":")
     if text.endswith("]") or not colon or (":" in host and not host.endswith("]")):

@@ -65,7 +65,7 @@ def version(console: Console) -> int:
 def status_text(status: Status, now: float, paint: Paint) -> str:
     """A line a subject; lists only where there is something to list."""
     drift = f"{status.drift_repaired} repaired" if status.drift_repaired else "none seen"
-    audited = ago(now - status.last_audit) if status.last_audit else "not yet"
+    audited = f"last {ago(now - status.last_audit)}" if status.last_audit else "none yet"
     rows = [("kernlbd", f"{status.version}, pid {status.pid}, up {span(now - status.started)}")]
     for path in status.datapaths:
         here = paint("available", "green") if path.available else paint("not available", "red")
@@ -74,7 +74,7 @@ def status_text(status: Status, now: float, paint: Paint) -> str:
     rows += [
         ("services", _services(status.services, paint)),
         ("servers", f"{status.serving} of {status.servers} serving"),
-        ("audit", f"last {audited}, every {span(status.audit_interval)}; drift: {drift}"),
+        ("audit", f"{audited}, every {span(status.audit_interval)}; drift: {drift}"),
     ]
     rows += [("foreign", printable(key)) for key in status.foreign]
     for vip in status.vips:
