@@ -67,6 +67,10 @@ class FakeDatapath:
         return self._features.kind
 
     @property
+    def version(self) -> str:
+        return self._features.version
+
+    @property
     def state(self) -> Snapshot:
         return dict(self._services)
 
@@ -192,6 +196,8 @@ class FakeDatapath:
         tunnel = server.tunnel
         if server.lower_threshold > server.upper_threshold:
             return Refusal.INVALID, "the lower threshold is above the upper"
+        if server.upper_threshold > 2**31 - 1:
+            return Refusal.INVALID, f"the upper threshold {server.upper_threshold} is too large"
         if mixed and server.forwarding is not Forwarding.TUNNEL:
             why = "a server of the other address family needs forwarding method tunnel"
             return Refusal.INVALID, why

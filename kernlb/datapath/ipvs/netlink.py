@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kernlb.datapath import DatapathUnavailableError
 from kernlb.datapath.ipvs import abi
@@ -116,6 +117,7 @@ class Netlink:
 
     def _again(self, requests: Sequence[Request]) -> dict[int, int]:
         """Errors were lost for want of buffer: repeat in halves, as changes are idempotent."""
+        self._drain()
         if len(requests) == 1:
             raise DatapathUnavailableError(errno.ENOBUFS, "cannot hear IPVS: no buffer space")
         half = len(requests) // 2
@@ -123,6 +125,13 @@ class Netlink:
         for index, number in self._exchange(requests[half:]).items():
             failed[half + index] = number
         return failed
+
+    def _drain(self) -> None:
+        """Throw away what is queued: until the queue is empty, a socket that once ran over gets
+        nothing more (NETLINK_S_CONGESTED, net/netlink/af_netlink.c)."""
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
 
     def _send(self, requests: Sequence[Request], flags: int, last_flags: int) -> int:
         """Send in one go; the sequence number of the first."""

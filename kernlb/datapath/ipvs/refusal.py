@@ -22,6 +22,8 @@ from kernlb.plan import (
     ServerOp,
 )
 
+_MAX_THRESHOLD = 2**31 - 1  # of kernels since 6.1.y; older ones take more
+
 _KINDS = {
     errno.ESRCH: Refusal.ABSENT,
     errno.EPERM: Refusal.NO_PERMISSION,
@@ -112,6 +114,9 @@ def _server_contradiction(op: ServerOp, server: RealServer) -> str:
         return "servers of the other address family do not go with connection sync"
     if server.tunnel is not None and server.tunnel.type == "gue" and server.tunnel.port == 0:
         return "a GUE tunnel needs a port"
+    if server.upper_threshold > _MAX_THRESHOLD:
+        return f"the upper threshold {server.upper_threshold} is above {_MAX_THRESHOLD}"
+    # ip_vs_new_dest() asks the routing table too, which knows the broadcast addresses.
     return f"{server.address} is not the address of one host"
 
 

@@ -133,7 +133,7 @@ def test_weights(datapath: Datapath, weight: int) -> None:
     check_server(datapath, replace(A, weight=weight))
 
 
-@pytest.mark.parametrize(("upper", "lower"), [(100, 0), (100, 50), (7, 7), (2**32 - 1, 0)])
+@pytest.mark.parametrize(("upper", "lower"), [(100, 0), (100, 50), (7, 7), (2**31 - 1, 0)])
 def test_thresholds(datapath: Datapath, upper: int, lower: int) -> None:
     check_server(datapath, replace(A, upper_threshold=upper, lower_threshold=lower))
 

@@ -119,7 +119,7 @@ def random_server(random: Random, family: Family) -> RealServer:
         kind = random.choice(list(TunnelType))
         port = random.randint(1, 65535) if kind is TunnelType.GUE else 0
         tunnel = Tunnel(kind, port, checksum=random.random() < 0.5)
-    lower, upper = sorted((random.choice((0, 10, 999)), random.choice((0, 10, 2**32 - 1))))
+    lower, upper = sorted((random.choice((0, 10, 999)), random.choice((0, 10, 2**31 - 1))))
     return RealServer(
         address=address,
         port=random.randint(1, 65535),
