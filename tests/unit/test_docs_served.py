@@ -1,0 +1,138 @@
+"""What the daemon serves is what its pages say: metrics by name, the control API by example."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.pages import ROOT, Block, blocks
+
+
+def test_every_metric_is_described_as_it_is_served() -> None:
+    from kernlb import metrics
+
+    described = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels)), meaning)
+        for name, kind, labels, meaning in re.findall(
+            r"^\| `(kernlb_\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$",
+            (ROOT / "docs/metrics.md").read_text(),
+            re.MULTILINE,
+        )
+    }
+    served = _metrics(asyncio.run(metrics.render(_overview())).decode())
+    assert {name: each[:2] for name, each in described.items()} == {
+        name: each[:2] for name, each in served.items()
+    }
+    for name, (_, _, meaning) in served.items():
+        assert described[name][2].startswith(meaning.rstrip(".")), name
+
+
+def _metrics(page: str) -> dict[str, tuple[str, tuple[str, ...], str]]:
+    meanings = dict(re.findall(r"^# HELP (\S+) (.+)$", page, re.MULTILINE))
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", page, re.MULTILINE))
+    labels: dict[str, tuple[str, ...]] = {}
+    for name, inside in re.findall(r"^(kernlb_\w+)(?:\{(.*)\})? ", page, re.MULTILINE):
+        labels[name] = tuple(sorted(re.findall(r"(\w+)=\"", inside), reverse=True))
+    return {name: (kinds[name], labels.get(name, ()), meanings[name]) for name in kinds}
+
+
+def _overview() -> Any:
+    """An overview of one service with one server, as metrics.render asks for it."""
+    from ipaddress import ip_address
+    from types import SimpleNamespace
+
+    from kernlb.control.protocol import DatapathStatus, SyncState
+    from kernlb.datapath import ServerStats, ServiceStats
+    from kernlb.model import (
+        AddressKey,
+        L4Protocol,
+        RealServer,
+        ServiceState,
+        VirtualService,
+    )
+
+    server = RealServer(ip_address("10.0.0.1"), 80)
+    key = AddressKey(L4Protocol.TCP, ip_address("192.0.2.10"), 80)
+    figures = SimpleNamespace(
+        declaration=SimpleNamespace(name="web"),
+        state=ServiceState(VirtualService(key), (server,)),
+        stats=ServiceStats(servers={server.key: ServerStats()}),
+        sync=SyncState.SYNCED,
+    )
+    status = SimpleNamespace(
+        started=0.0,
+        datapaths=[DatapathStatus("ipvs", True)],
+        services={},
+        drift_repaired=0,
+        last_audit=0.0,
+        faults=[],
+    )
+
+    async def every() -> Any:
+        yield figures
+
+    return SimpleNamespace(figures=every, status=lambda: status)
+
+
+def test_every_route_of_the_control_api_is_shown() -> None:
+    from kernlb.control import protocol
+
+    page = (ROOT / "docs/control-api.md").read_text()
+    routes = re.findall(r"^\| ([A-Z]+) (/v1[^\s|?]*)", protocol.__doc__ or "", re.MULTILINE)
+    assert len(routes) > 15
+    for method, path in routes:
+        assert f"### {method} {path}\n" in page
+    for kind in protocol.ProblemKind:
+        assert f"| `{kind}` | {protocol.STATUS[kind]} |" in page
+
+
+VOLATILE = {"pid", "started", "time", "since", "deadline", "last_audit"}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
+def test_the_control_api_answers_as_its_page_shows(tmp_path: Path) -> None:
+    (tmp_path / "kernlb/services.d").mkdir(parents=True)
+    (tmp_path / "kernlb/kernlb.yaml").write_text("metrics_listen: false\n")
+    options = ["--datapath", "fake", "--config-dir", "kernlb", "--state-dir", "state"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "kernlb.daemon", *options, "--socket", "kernlb.sock"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as daemon:
+        try:
+            assert daemon.stderr is not None
+            assert "ready" in daemon.stderr.readline()
+            for block in blocks(ROOT / "docs/control-api.md"):
+                if block.language == "console":
+                    _compare(block, tmp_path)
+        finally:
+            daemon.terminate()
+
+
+def _compare(block: Block, folder: Path) -> None:
+    """Run the example in ``folder``, and hold its answer against the one shown."""
+    parts = re.fullmatch(r"\$ (.*?)\n([\[{].*)", block.text, re.DOTALL)
+    assert parts, f"line {block.line}: no command with an answer"
+    command, answer = parts.groups()
+    local = command.replace("/tmp/kernlb.sock", "kernlb.sock")
+    ran = subprocess.run(
+        ["bash", "-c", local], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    )
+    shown = json.loads(answer.replace("/tmp/kernlb/", "kernlb/"))
+    assert _settled(json.loads(ran.stdout)) == _settled(shown), f"line {block.line}: {command}"
+
+
+def _settled(value: Any) -> Any:
+    """The value without what differs from run to run."""
+    if isinstance(value, dict):
+        return {k: _settled(v) for k, v in value.items() if k not in VOLATILE}
+    return [_settled(each) for each in value] if isinstance(value, list) else value
