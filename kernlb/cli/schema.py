@@ -17,7 +17,12 @@ from kernlb.cli.lazy import Command
         kernlb schema settings
     """,
 )
-@click.argument("what", type=click.Choice(["service", "settings"]), default="service")
+@click.argument(
+    "what",
+    type=click.Choice(["service", "settings"]),
+    default="service",
+    metavar="[service|settings]",
+)
 @pass_console
 def schema(console: Console, what: str) -> int:
     """Print the JSON Schema of service documents, or of kernlb.yaml (settings).

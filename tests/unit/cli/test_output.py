@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from textwrap import dedent
 
 import pytest
@@ -223,6 +226,20 @@ def test_waiting_for_a_drain_has_an_end(daemon, kernlb):
 def test_a_server_enabled_meanwhile_is_not_drained(daemon, kernlb):
     daemon.says("GET /v1/services/web", views.service(views.server(ServerState.UP)))
     assert kernlb("server", "drain", "web", "10.0.0.1", "--wait").code == 1
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(full):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "kernlb.cli", "--socket", full.path, "service", "ls"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 class Terminal(io.StringIO):

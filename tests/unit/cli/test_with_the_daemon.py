@@ -10,29 +10,47 @@ from pathlib import Path
 
 import pytest
 
+from kernlb.control.client import Client, DaemonUnreachableError
 
-@pytest.fixture
-def real(tmp_path: Path, kernlb_at):
-    """A running daemon: its configuration directory and the command that talks to it."""
-    (tmp_path / "config" / "services.d").mkdir(parents=True)
-    (tmp_path / "config" / "kernlb.yaml").write_text("")
-    (tmp_path / "state").mkdir()
-    socket = tmp_path / "s"
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "kernlb.cli", "--socket", socket, "daemon", "--datapath", "fake",
-         "--config-dir", tmp_path / "config", "--state-dir", tmp_path / "state"],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The directory of a running daemon, started once for this module."""
+    base = tmp_path_factory.mktemp("d")
+    (base / "config" / "services.d").mkdir(parents=True)
+    (base / "state").mkdir()
+    directories = ["--config-dir", base / "config", "--state-dir", base / "state"]
+    options = ["--datapath", "fake", "--log-level", "error", *directories]
+    command = [sys.executable, "-m", "kernlb.cli", "--socket", base / "s", "daemon", *options]
+    daemon = subprocess.Popen(command)
     try:
-        kernlb = kernlb_at(socket)
         deadline = time.monotonic() + 30
-        while kernlb("status").code != 0:
+        while not _answers(base / "s"):
             assert daemon.poll() is None
             assert time.monotonic() < deadline
-        yield tmp_path / "config" / "services.d", kernlb
+            time.sleep(0.05)
+        yield base
     finally:
         daemon.terminate()
         assert daemon.wait(30) == 0
+
+
+def _answers(path: Path) -> bool:
+    try:
+        Client(str(path)).version()
+    except DaemonUnreachableError:
+        return False
+    return True
+
+
+@pytest.fixture
+def real(base, kernlb_at):
+    """The directory of documents, empty, and the command that talks to the daemon."""
+    services, kernlb = base / "config" / "services.d", kernlb_at(base / "s")
+    yield services, kernlb
+    for path in services.iterdir():
+        path.unlink()
+    assert kernlb("reload").code == 0
 
 
 def test_a_service_lives_from_add_to_rm(real):
