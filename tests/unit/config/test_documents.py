@@ -184,18 +184,27 @@ def test_yaml_and_json_say_the_same(document: dict[str, Any]) -> None:
     )
 
 
-VALUES = """
-1 01 0x1 1.5 true null ~ x: ::1 1:: 10.0.0.1 2001:db8::1 5m a/b x#c {} [1] 'q' | x-y -x
-""".split()
-LINES = st.builds(
-    "{}{}{}{}{}".format,
-    st.sampled_from(["", "", "  ", "  ", "    ", " "]),
-    st.sampled_from(["", "", "- ", "-", "-  "]),
-    st.sampled_from(["a:", "b:", "c_d:", "a", "A:", "a :", "", "1:", "'a':"]),
-    st.sampled_from(["", "", " ", "  "]),
-    st.sampled_from(["", "", "", "x y", "x: y", "x # c", "# c", *VALUES]),
+USUAL = st.builds(
+    "{}{}{}:{}".format,
+    st.sampled_from(["", "", "  ", "  ", "    "]),
+    st.sampled_from(["", "", "", "- "]),
+    st.sampled_from("abcdefghijklmnopqrstuvwxyz_"),
+    st.sampled_from(
+        ["", "", " 1", " 01", " 1.5", " 10.0.0.1", " 1::2", " true", " 5m", " a/b # c"]
+    ),
 )
-TEXTS = st.lists(LINES, max_size=6).map("\n".join)
+UNUSUAL = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "  ", "    ", " ", "\t"]),
+    st.sampled_from(["", "- ", "-", "-  ", "# "]),
+    st.sampled_from(["a:", "A:", "a :", "", "1:", "'a':", "? ", "<<:", "a.b:"]),
+    st.sampled_from(
+        ["", " x y", " x: y", " x:", " ::1", " 1::", " x#c", " {}", " [1]", " 'q'", " |"]
+    ),
+)
+TEXTS = st.lists(USUAL, min_size=1, max_size=6).map("\n".join) | st.lists(
+    USUAL | UNUSUAL, max_size=6
+).map("\n".join)
 
 
 @given(TEXTS)
@@ -208,6 +217,49 @@ def test_reading_by_lines_says_what_libyaml_says(text: str) -> None:
     fast = read_block(text.encode(), _scalar)
     if fast is not DECLINED:
         assert fast == _read_yaml(text.encode(), "", None)
+
+
+WHOLE = """\
+address: 192.0.2.10
+port: 80   # http
+persistence:
+  timeout: 5m
+  prefix: 24
+
+servers:
+  - address: 10.0.0.1
+    labels:
+      rack: a1
+  - address: 2001:db8::1
+    weight: 2
+labels:
+  team: web
+"""
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=500)
+def test_a_shifted_line_means_the_same_to_both_readers(chance: random.Random) -> None:
+    lines = WHOLE.splitlines()
+    for _ in range(chance.randint(0, 3)):
+        at = chance.randrange(len(lines))
+        match chance.randrange(4):
+            case 0:
+                lines[at] = " " * chance.randint(0, 6) + lines[at].lstrip()
+            case 1:
+                lines.insert(chance.randrange(len(lines)), lines[at])
+            case 2:
+                lines[at] = lines[at].partition(":")[0] + ":"
+            case _:
+                del lines[at]
+    text = "\n".join(lines).encode()
+    fast = read_block(text, _scalar)
+    if fast is not DECLINED:
+        assert fast == _read_yaml(text, "", None)
+
+
+def test_the_usual_shape_is_not_declined() -> None:
+    assert read_block(WHOLE.encode(), _scalar) == _read_yaml(WHOLE.encode(), "", None)
 
 
 @given(services())
