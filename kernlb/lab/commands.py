@@ -88,7 +88,11 @@ def _client(lab: Topology) -> Setup:
             lines.append(f"addr add {source}/{length} dev {FRONT}" + _nodad(version))
         lines.append(_route(VIP_NETWORKS[version == 6], lab.balancer_front, version))
         lines.append(_route(SUBNETS[BACK][version == 6], lab.router_front, version))
-    sysctls = (*_any_direction(), ("net.ipv4.conf.all.accept_redirects", "0"))
+    sysctls = (
+        *_any_direction(),
+        *_usable_at_once("all", FRONT),
+        ("net.ipv4.conf.all.accept_redirects", "0"),
+    )
     return Setup(lab.namespace("client"), tuple(lines), (), sysctls, (FRONT,))
 
 
@@ -126,6 +130,7 @@ def _server(lab: Topology, server: Host, features: frozenset[str]) -> Setup:
         lines6.append(f"fou add port {GUE_PORT} gue")
     sysctls = (
         *_any_direction(),
+        *_usable_at_once("all", BACK),
         *((f"net.ipv4.conf.{device}.rp_filter", "0") for device in devices),
         ("net.ipv4.conf.all.arp_ignore", "1"),
         ("net.ipv4.conf.all.arp_announce", "2"),
@@ -157,9 +162,15 @@ def _any_direction() -> tuple[tuple[str, str], ...]:
     return (("net.ipv4.conf.all.rp_filter", "0"), ("net.ipv4.conf.default.rp_filter", "0"))
 
 
+def _usable_at_once(*devices: str) -> tuple[tuple[str, str], ...]:
+    """No search for duplicates of link-local addresses: neighbours would wait two seconds."""
+    return tuple((f"net.ipv6.conf.{device}.accept_dad", "0") for device in devices)
+
+
 def _forwarding() -> tuple[tuple[str, str], ...]:
     return (
         *_any_direction(),
+        *_usable_at_once("all", FRONT, BACK),
         ("net.ipv4.ip_forward", "1"),
         ("net.ipv4.conf.all.send_redirects", "0"),
         ("net.ipv4.conf.default.send_redirects", "0"),

@@ -173,10 +173,11 @@ def _has_module(name: str) -> bool:
 
 
 def _apply(setup: commands.Setup) -> None:
-    """In the namespace: new devices inherit the sysctls when these come first and again after."""
-    defaults = [(key, value) for key, value in setup.sysctls if ".default." in key]
-    for key, value in defaults:
-        namespaces.write_sysctl(key, value)
+    """In the namespace. Sysctls go first, for links to come up under them, and again at the end,
+    for devices that were not there yet."""
+    for key, value in setup.sysctls:
+        with suppress(FileNotFoundError):
+            namespaces.write_sysctl(key, value)
     _ip_batch(setup.ip)
     if setup.ip6:
         _ip_batch(setup.ip6, "-6")

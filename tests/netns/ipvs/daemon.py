@@ -14,8 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,7 @@ class Daemon:
         self.socket.unlink(missing_ok=True)  # so that who waits does not meet a dead one's
         argv = ["--config-dir", str(self.config), "--state-dir", str(self._state)]
         argv += ["--socket", str(self.socket), *options]
-        gc.freeze()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become_daemon(self.namespace, argv, self.log)
+        self._pid = fork_into(lambda: _run_daemon(self.namespace, argv), self.log)
         if wait:
             self.wait_ready()
 
@@ -95,11 +91,24 @@ class Daemon:
         wait_for(lambda: not self.running, STOP_LIMIT, f"kernlbd stops\n{self.tail()}")
 
     def cli(self, *words: str, code: int = 0) -> str:
-        """Run the real ``kernlb`` command; its output."""
-        argv = [sys.executable, "-m", "kernlb.cli", "--socket", str(self.socket), *words]
+        """Run the installed ``kernlb`` command as a shell would; its output."""
+        argv = [sys.executable, "-m", "kernlb.cli", *self._cli_words(words)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=START_LIMIT)
         assert done.returncode == code, f"kernlb {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def quick_cli(self, *words: str, code: int = 0) -> str:
+        """The same in a fork of this process, which has the interpreter up already."""
+        output = self.socket.with_name("cli.out")
+        output.unlink(missing_ok=True)
+        pid = fork_into(lambda: _run_cli(self._cli_words(words)), output)
+        _, status = os.waitpid(pid, 0)
+        said = output.read_text()
+        assert os.waitstatus_to_exitcode(status) == code, f"kernlb {' '.join(words)}: {said}"
+        return said
+
+    def _cli_words(self, words: Sequence[str]) -> list[str]:
+        return ["--socket", str(self.socket), *words]
 
     def tail(self) -> str:
         with suppress(FileNotFoundError):
@@ -107,27 +116,45 @@ class Daemon:
         return ""
 
 
-def _become_daemon(namespace: str, argv: Sequence[str], log: Path) -> None:
-    """What a service manager does, and then main. Never returns."""
+def _run_daemon(namespace: str, argv: Sequence[str]) -> int:
+    os.setsid()
+    enter(namespace)
+    from kernlb.daemon import main
+
+    return main(argv)
+
+
+def _run_cli(words: Sequence[str]) -> int:
+    from kernlb.cli import main
+
+    sys.argv = ["kernlb", *words]
+    return main() or 0
+
+
+def fork_into(program: Callable[[], int], log: Path) -> int:
+    """Run ``program`` in a fork of this process that has nothing of it but what is imported:
+    standard streams, signals and descriptors are as a service manager hands them out. Its pid."""
+    gc.freeze()
+    pid = os.fork()
+    if pid:
+        return pid
     code = 70
     try:
-        os.setsid()
         for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for standard, descriptor in ((0, null), (1, output), (2, output)):
             os.dup2(descriptor, standard)
-        os.closerange(3, 65536)  # held connections of the tests end when the tests end them
-        sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        os.closerange(3, 65536)  # connections that a test holds end when the test ends them
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
         logging.root.handlers.clear()  # pytest's
-        enter(namespace)
-        from kernlb.daemon import main
-
-        started = time.monotonic()
-        code = main(argv)
-        print(f"ended with {code} after {time.monotonic() - started:.1f} s", file=sys.stderr)
+        code = program()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:  # must not come back as a second pytest
-        print(f"cannot run kernlbd: {error!r}", file=sys.stderr)
+        print(f"cannot run: {error!r}", file=sys.stderr)
     finally:
+        sys.stdout.flush()
         os._exit(code)

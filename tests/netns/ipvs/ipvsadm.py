@@ -81,9 +81,7 @@ def rules(namespace: str) -> Services:
 
 def holdings(namespace: str) -> Services:
     """What the kernel holds, thresholds included."""
-    return parse(
-        ipvsadm(namespace, "-Sn"), ipvsadm(namespace, "-Ln", "--thresholds")
-    )
+    return parse(ipvsadm(namespace, "-Sn"), ipvsadm(namespace, "-Ln", "--thresholds"))
 
 
 def parse(rule_text: str, threshold_text: str) -> Services:
@@ -98,7 +96,9 @@ def parse(rule_text: str, threshold_text: str) -> Services:
     for key, service in services.items():
         assert limits[key].keys() == {server.endpoint for server in service.servers}
         servers = frozenset(
-            replace(server, upper=limits[key][server.endpoint][0], lower=limits[key][server.endpoint][1])
+            replace(
+                server, upper=limits[key][server.endpoint][0], lower=limits[key][server.endpoint][1]
+            )
             for server in service.servers
         )
         found[key] = replace(service, servers=servers)
@@ -194,7 +194,7 @@ def parse_listing(text: str) -> Iterator[Listed]:
         words = line.split()
         if words[0] == "->":
             assert found is not None, line
-            found[2][words[1]] = [int(word) for word in words[2:] if word.isdigit()]
+            found[2][words[1]] = _numbers(words[2:])
             continue
         if found is not None:
             yield found
@@ -204,9 +204,13 @@ def parse_listing(text: str) -> Iterator[Listed]:
             words = words[1:] if version6 else words
         else:
             key = f"{words[0].lower()}/{words[1]}"
-        found = key, [int(word) for word in words[2:] if word.isdigit()], {}
+        found = key, _numbers(words[2:]), {}
     if found is not None:
         yield found
+
+
+def _numbers(words: list[str]) -> list[int]:
+    return [int(word) for word in words if word.isdigit()]
 
 
 def counters(namespace: str) -> dict[str, tuple[Counters, dict[str, Counters]]]:
