@@ -20,6 +20,10 @@ WEIGHT = click.IntRange(0, notation.MAX_WEIGHT)
 THRESHOLD = click.IntRange(0, notation.MAX_THRESHOLD)
 FWMARK = click.IntRange(1, notation.MAX_FWMARK)
 
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Print the plan and change nothing; exit code 0."
+)
+
 
 class _Parsed(ParamType):
     """A notation; what its parser refuses is a usage error."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kernlb.cli.arguments import ServiceName
+from kernlb.cli.arguments import ServiceName, dry_run
 from kernlb.cli.console import CHANGES, DONE, Console, pass_console
 from kernlb.cli.lazy import Command
-from kernlb.cli.settings import dry_run
 
 if TYPE_CHECKING:
     from kernlb.control.protocol import Documents

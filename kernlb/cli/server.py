@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kernlb.cli.arguments import Duration, KnownServer, NewServer, ServiceName
+from kernlb.cli.arguments import Duration, KnownServer, NewServer, ServiceName, dry_run
 from kernlb.cli.console import DONE, FAILED, Console, pass_console
 from kernlb.cli.lazy import group
 from kernlb.cli.notation import Document, endpoint, seconds
 from kernlb.cli.settings import (
-    dry_run,
     patch,
     server_document,
     server_edit_options,

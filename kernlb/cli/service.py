@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import click
 
-from kernlb.cli.arguments import ServiceName
+from kernlb.cli.arguments import ServiceName, dry_run
 from kernlb.cli.console import DONE, Console, pass_console
 from kernlb.cli.lazy import Lazy, group
 
-dry_run = click.option(
-    "--dry-run", is_flag=True, help="Print the plan and change nothing; exit code 0."
-)
 LATE = {
     "add": Lazy("kernlb.cli.service_edit:add", "Add a service, with its servers."),
     "edit": Lazy("kernlb.cli.service_edit:edit", "Change settings of a service."),

@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
-from kernlb.cli.arguments import Endpoint, Server, ServiceName
+from kernlb.cli.arguments import Endpoint, Server, ServiceName, dry_run
 from kernlb.cli.console import Console, pass_console
 from kernlb.cli.lazy import Command
 from kernlb.cli.notation import Document
 from kernlb.cli.settings import (
-    dry_run,
     edit_options,
     key_options,
     patch,

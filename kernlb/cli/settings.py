@@ -72,9 +72,6 @@ def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-dry_run = click.option(
-    "--dry-run", is_flag=True, help="Print the plan and change nothing; exit code 0."
-)
 _tunnel = click.option(
     "--tunnel",
     type=TunnelSpec(),
