@@ -13,6 +13,7 @@ from kernlb.model import (
     RealServer,
     ServiceKey,
     ServiceState,
+    TunnelType,
     endpoint,
 )
 
@@ -95,9 +96,10 @@ def _service_line(state: ServiceState) -> str:
 def _server_line(key: ServiceKey, server: RealServer) -> str:
     words = ["-a", _named(key), "-r", str(server.key), _METHODS[server.forwarding]]
     words += ["-w", str(server.weight)]
-    if server.tunnel is not None and server.tunnel.type != "ipip":
+    if server.tunnel is not None:
         words += ["--tun-type", str(server.tunnel.type)]
         if server.tunnel.port:
             words += ["--tun-port", str(server.tunnel.port)]
-        words.append("--tun-csum" if server.tunnel.checksum else "--tun-nocsum")
+        if server.tunnel.type is not TunnelType.IPIP:
+            words.append("--tun-csum" if server.tunnel.checksum else "--tun-nocsum")
     return " ".join(words)
