@@ -77,28 +77,19 @@ def down(console: Console, name: str) -> int:
 @pass_console
 def status(console: Console, name: str) -> int:
     """Show the lab's namespaces, their addresses and processes; exit code 1 if it is not up."""
-    lab = _lab(name)
-    rows = [
-        {"role": role, "namespace": lab.topology.namespace(role), "addresses": addresses, "pids": p}
-        for role, addresses, p in lab.look()
-    ]
-    if console.json:
-        console.print_json(
-            {"lab": name, "up": bool(rows), "not_prepared": lab.unprepared(), "namespaces": rows}
-        )
-        return DONE if rows else FAILED
-    if not rows:
-        console.print(f"lab {name} is down")
-        return FAILED
     from kernlb.cli.render import table
 
-    cells = [
-        (r["role"], r["namespace"], " ".join(r["addresses"]), str(len(r["pids"]))) for r in rows
-    ]
-    console.print(table(("role", "namespace", "addresses", "processes"), cells, console.paint))
-    for module in lab.unprepared():
-        console.print(f"not prepared: tunnels by {module}, which this kernel lacks")
-    return DONE
+    lab = _lab(name).standing(name)
+    if console.json:
+        console.print_json(_status(name, lab))
+    elif lab is None:
+        console.print(f"lab {name} is down")
+    else:
+        cells = [(r, " ".join(a), " ".join(map(str, p)) or "-") for r, a, p in lab.look()]
+        console.print(table(("in", "addresses", "processes"), cells, console.paint))
+        for module in lab.unprepared():
+            console.print(f"not prepared: tunnels by {module}, which this kernel lacks")
+    return FAILED if lab is None else DONE
 
 
 @lab.command(cls=Command, examples="kernlb lab ping")
@@ -152,17 +143,28 @@ def capture(name: str, role: str, argv: tuple[str, ...]) -> None:
     _become(name, role, ["tcpdump", "-lnni", "any", *argv])
 
 
-def _lab(name: str, servers: int = 3) -> Lab:
-    from kernlb.lab.network import Lab
+def _status(name: str, lab: Lab | None) -> dict[str, object]:
+    if lab is None:
+        return {"name": name, "up": False}
+    namespaces = [
+        {"namespace": lab.topology.namespace(r), "addresses": a, "processes": p}
+        for r, a, p in lab.look()
+    ]
+    return {"name": name, "up": True, "not_prepared": lab.unprepared(), "namespaces": namespaces}
 
-    return Lab(name, servers)
+
+def _lab(name: str, servers: int = 3) -> Lab:
+    from kernlb.lab.network import Lab, LabError
+
+    try:
+        return Lab(name, servers)
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _standing(name: str) -> Lab:
     """The lab as it was brought up, with however many servers. Refuses one that is down."""
-    from kernlb.lab.network import Lab
-
-    lab = Lab.standing(name)
+    lab = _lab(name).standing(name)
     if lab is None:
         raise click.ClickException(f"lab {name} is not up; try: kernlb lab up --name {name}")
     return lab

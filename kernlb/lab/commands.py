@@ -108,7 +108,7 @@ def _balancer(lab: Topology) -> Setup:
 
 def _server(lab: Topology, server: Host, features: frozenset[str]) -> Setup:
     lines = _interface(server)
-    lines6 = []
+    lines6: list[str] = []
     for vip in lab.all_vips():
         lines.append(f"addr add {vip}/{vip.max_prefixlen} dev lo" + _nodad(vip.version))
     for version in (4, 6):

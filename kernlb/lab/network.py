@@ -12,6 +12,7 @@ namespace, so it needs no records and cleans up after an `up` that was killed ha
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -40,8 +41,17 @@ class Lab:
     """A lab by name. Creating the object touches nothing; `up` and `down` are idempotent."""
 
     def __init__(self, name: str = "kernlb", servers: int = 3) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,40}", name):
+            raise LabError(f'cannot name a lab "{name}": letters, digits, ".", "_" and "-" only')
         self.topology = Topology(name, server_count=servers)
         self.folder = STATE / name
+
+    @classmethod
+    def standing(cls, name: str) -> Self | None:
+        """The lab of that name as it stands, with the servers it has; None when it is not up."""
+        present = cls(name).present()
+        servers = sum(namespace.startswith(f"{name}-server") for namespace in present)
+        return cls(name, servers) if servers else None
 
     def __enter__(self) -> Self:
         try:
@@ -154,6 +164,24 @@ class Lab:
     def pids(self, role: str) -> list[int]:
         """The processes in a role's namespace."""
         return sorted(namespaces.processes([self.topology.namespace(role)]))
+
+    def look(self) -> list[tuple[str, tuple[str, ...], list[int]]]:
+        """Each role that is there, with its addresses and the processes in it."""
+        standing = {role: self.topology.namespace(role) for role in self.topology.roles}
+        hosts = self.topology.hosts
+        return [
+            (
+                role,
+                tuple(str(h.address(v)) for h in hosts if h.role == role for v in (4, 6)),
+                self.pids(role),
+            )
+            for role, namespace in standing.items()
+            if namespaces.exists(namespace)
+        ]
+
+    def unprepared(self) -> tuple[str, ...]:
+        """The forwarding that this kernel cannot do on the servers, named by its module."""
+        return tuple(m for m in commands.TUNNEL_MODULES if m not in self.features)
 
     def ping(self) -> dict[IPAddress, bool]:
         """Whether the client's pings to each host of the lab are answered."""
