@@ -208,7 +208,7 @@ TEXTS = st.lists(USUAL, min_size=1, max_size=6).map("\n".join) | st.lists(
 
 
 @given(TEXTS)
-@settings(max_examples=2000)
+@settings(max_examples=300)
 @example("a:\n- b: 1\n  a: 2\n- b: 3\nb:\n  a:\n  b: x # c\n")
 @example("a:\n  - b:\n    - a: 1\n    a: 1\n")
 @example("a:\n  b: 1\n - a: 1\n")
@@ -238,7 +238,7 @@ labels:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_a_shifted_line_means_the_same_to_both_readers(chance: random.Random) -> None:
     lines = WHOLE.splitlines()
     for _ in range(chance.randint(0, 3)):
@@ -271,7 +271,7 @@ def test_documents_as_kernlb_writes_them_are_read_by_lines(document: dict[str, A
 
 
 @given(services(), st.randoms(use_true_random=False), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_damaged_document_parses_or_is_refused(
     document: dict[str, Any], chance: random.Random, as_json: bool
 ) -> None:
@@ -298,7 +298,7 @@ def test_any_bytes_parse_or_are_refused(text: bytes) -> None:
 def test_a_document_at_every_limit_is_refused_in_bounded_time() -> None:
     for text in (
         b"a: " + b"[" * 2_000_000,
-        b"[" + b"1," * 1_900_000 + b"1]",
+        b"[" + b"1," * 420_000 + b"1]",
         b"a:\n" + b"".join(b" " * i + b"- \n" for i in range(1, 2000)),
         b"a: '" + b"x" * 4_000_000,
         b"? " * 1_000_000,
