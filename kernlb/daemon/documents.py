@@ -98,12 +98,7 @@ class Documents:
         for declaration in loaded.declarations.values():
             if unavailable := self._unavailable([declaration]):
                 bad.setdefault(declaration.name, []).extend(unavailable)
-        by_source = {d.source: d.name for d in loaded.declarations.values()}
-        good = [d for d in loaded.declarations.values() if d.name not in bad]
-        for fault in validate_set(good):
-            bad.setdefault(by_source.get(fault.file, fault.file), []).append(fault)
-        wanted = {n: d for n, d in loaded.declarations.items() if n not in bad}
-        wanted |= {name: in_force[name] for name in bad if name in in_force}
+        wanted = _without_conflicts(loaded.declarations, in_force, bad)
         held = frozenset(name for name in bad if name not in in_force)
         return FromDisk(wanted, held, tuple(fault for each in bad.values() for fault in each))
 
@@ -146,6 +141,29 @@ class Documents:
             for each in declarations
             if each.datapath not in self._datapaths
         ]
+
+
+def _without_conflicts(
+    loaded: Declarations, in_force: Declarations, bad: dict[str, list[Fault]]
+) -> Declarations:
+    """What may be in force side by side: of each name the loaded version, or the one in force
+    where that is ``bad``. What is in force has precedence; who quarrels with it turns bad."""
+    while True:
+        wanted = {name: each for name, each in loaded.items() if name not in bad}
+        wanted |= {name: in_force[name] for name in bad if name in in_force}
+        order = sorted(wanted.values(), key=lambda each: _newness(each, in_force))
+        names = {each.source: each.name for each in order}
+        faults = [each for each in validate_set(order) if names[each.file] not in bad]
+        if not faults:  # reached, for every other round turns one more of the loaded bad
+            return {each.name: each for each in order}
+        for fault in faults:
+            bad.setdefault(names[fault.file], []).append(fault)
+
+
+def _newness(declaration: Declaration, in_force: Declarations) -> int:
+    """0: in force, 1: another version is, 2: of a new name."""
+    before = in_force.get(declaration.name)
+    return 2 if before is None else int(before != declaration)
 
 
 def invalid(title: str, faults: Iterable[Fault]) -> RequestRefusedError:
