@@ -126,7 +126,8 @@ class Changes:
             disk = self._documents.load(self._reconciler.desired.declarations)
             held = disk.held
             if not disk.complete:  # nothing that was there before is taken away
-                held |= frozenset(self._reconciler.runtime.owned.values())
+                owners = frozenset(self._reconciler.runtime.owned.values())
+                held |= owners - disk.declarations.keys()
             if dry_run:
                 preview = await self._reconciler.preview(disk.declarations, held, everything=True)
                 return change_view(preview, faults=[*disk.faults, *map(Fault, preview.errors)])
