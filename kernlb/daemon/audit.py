@@ -41,7 +41,7 @@ class Audit:
         for step in range(STEPS):
             part = refs[step * size : (step + 1) * size]
             if part or step == 0:
-                await reconciler.audit(part)
+                await reconciler.audit(part, vips=step == 0)
             if pause:
                 await asyncio.sleep(pause)
         self.finished = self._clock()

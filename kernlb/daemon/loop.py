@@ -11,7 +11,8 @@ Rules:
   CONFLICT until an operator adopts it;
 * nothing is taken away from a service (stage BREAK) when something that should come first
   (stage MAKE) was refused;
-* VIPs come after the servers behind them and go before the services they lead to;
+* VIPs come after the servers behind them and go before the services they lead to; a service
+  that moves to another key stays at the old one, VIP and all, until the new one is there;
 * what was written is read back: a difference that remains is a failure, not a success.
 """
 
@@ -30,7 +31,14 @@ from kernlb.daemon.vips import VipKeeper
 from kernlb.datapath import Datapath, Failure
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, Intent
-from kernlb.model import DatapathKind, ServerKey, ServiceRef, ServiceState
+from kernlb.model import (
+    AddressKey,
+    DatapathKind,
+    IPAddress,
+    ServerKey,
+    ServiceRef,
+    ServiceState,
+)
 from kernlb.plan import Op, Plan, Stage
 from kernlb.vip.plan import VipOp
 
@@ -127,9 +135,10 @@ class Reconciler:
             self.desired.wake(refs)
             return await self._reconcile(refs, cause)
 
-    async def audit(self, refs: Sequence[ServiceRef]) -> None:
-        """Look at ``refs`` and put right what differs."""
+    async def audit(self, refs: Sequence[ServiceRef], *, vips: bool = False) -> None:
+        """Look at ``refs``, and at the VIPs if asked to, and put right what differs."""
         async with self._lock:
+            self._vips_stale |= vips
             suspects = [ref for ref in refs if not self._sound(ref)]
             await self._reconcile(suspects, "audit")
 
@@ -183,20 +192,42 @@ class Reconciler:
         for batch in _batches(kept):
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
-        if self._vips_stale or cause == "audit":
+        if self._vips_stale:
+            declared = self.desired.declarations.values()
+            unready = {each.ref for each in declared if not self._synced(each)}
             outcome.vip_ops, outcome.vip_failures = await self.vips.keep(
-                self.desired.declarations.values(), outcome.failures.keys(), cause
+                declared, unready=unready, in_use=self._left_addresses(), cause=cause
             )
-            self._vips_stale = bool(outcome.vip_failures or outcome.failures)
-        for batch in _batches(gone):
+            self._vips_stale = bool(outcome.vip_failures or unready)
+        for batch in _batches(ref for ref in gone if not self._stays(ref)):
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
         return outcome
 
+    def _stays(self, ref: ServiceRef) -> bool:
+        """Is an undeclared service left in the kernel? While its file is bad, or while the
+        service that takes its place under another key is not there yet."""
+        name = self.runtime.owned.get(ref)
+        if name is None or name in self.desired.held:
+            return True
+        heir = self.desired.declarations.get(name)
+        return heir is not None and not self._synced(heir)
+
+    def _synced(self, declaration: Declaration) -> bool:
+        return self.report(declaration).state is SyncState.SYNCED
+
+    def _left_addresses(self) -> set[IPAddress]:
+        """Addresses of undeclared services that are left in the kernel."""
+        return {
+            ref.key.address
+            for ref in self.runtime.owned
+            if ref not in self.desired and isinstance(ref.key, AddressKey) and self._stays(ref)
+        }
+
     async def _round(self, refs: list[ServiceRef], cause: str, outcome: Outcome) -> None:
         try:
             made = self.draft(refs, self.desired.intent)
-            failures = await self._carry_out(made)
+            failures = await self._carry_out(refs, made)
             sound = [ref for ref in refs if ref not in failures and ref not in made.conflicts]
             failures |= self._read_back(sound, made)
         except OSError as error:
@@ -221,8 +252,10 @@ class Reconciler:
             self._reports.pop(ref, None)
         self.runtime.disown(settled)
 
-    async def _carry_out(self, made: Draft) -> dict[ServiceRef, str]:
-        self.runtime.own({ref: self.desired[ref].name for ref in made.ops if ref in self.desired})
+    async def _carry_out(self, refs: Iterable[ServiceRef], made: Draft) -> dict[ServiceRef, str]:
+        # a service whose file has another name now changes hands without an op
+        ours = (ref for ref in refs if ref in made.ops or ref in self.runtime.owned)
+        self.runtime.own({ref: self.desired[ref].name for ref in ours if ref in self.desired})
         failures: dict[ServiceRef, str] = {}
         for kind, plan in made.plans.items():
             for op in plan:

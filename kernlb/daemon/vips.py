@@ -8,7 +8,7 @@ from typing import Protocol
 from kernlb.daemon.events import Events
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.declaration import Declaration
-from kernlb.model import ServiceRef
+from kernlb.model import IPAddress, ServiceRef
 from kernlb.vip.plan import AddVip, Holding, VipOp, plan
 
 
@@ -56,12 +56,17 @@ class VipKeeper:
         return plan(wanted, await self.door.present(), self._runtime.vips)
 
     async def keep(
-        self, declarations: Iterable[Declaration], unready: Set[ServiceRef], cause: str
+        self,
+        declarations: Iterable[Declaration],
+        *,
+        unready: Set[ServiceRef],
+        in_use: Set[IPAddress],
+        cause: str,
     ) -> tuple[list[VipOp], list[str]]:
         """Make the interfaces hold the VIPs; what was done, and sentences on what could not be.
 
         A VIP that leads only to services that are ``unready`` is not added yet; one that
-        is there already stays."""
+        is there already stays, and so does one whose address is ``in_use``."""
         declarations = list(declarations)
         wanted = wanted_vips(declarations)
         if not wanted and not self._runtime.vips:
@@ -72,14 +77,15 @@ class VipKeeper:
         try:
             self.present = await self.door.present()
             for op in plan(wanted, self.present, self._runtime.vips):
-                if isinstance(op, AddVip) and op.vip not in ready:
+                if op.vip not in ready if isinstance(op, AddVip) else op.vip.address in in_use:
                     continue
                 try:
                     await self._apply(op, cause)
                     done.append(op)
                 except OSError as error:
                     errors.append(str(error))
-            self.present = await self.door.present()
+            if done or errors:
+                self.present = await self.door.present()
         except OSError as error:
             errors.append(f"cannot look at addresses: {error}")
         for text in errors:
@@ -90,10 +96,17 @@ class VipKeeper:
 
     async def _apply(self, op: VipOp, cause: str) -> None:
         if isinstance(op, AddVip):
-            if op.vip not in self._runtime.vips:
+            fresh = op.vip not in self._runtime.vips
+            if fresh:
                 self._runtime.vips.add(op.vip)  # before the kernel: see runtime.py
                 self._runtime.save()
-            await self.door.apply(op)
+            try:
+                await self.door.apply(op)
+            except OSError:
+                if fresh:  # not there, hence not ours: somebody else may add it
+                    self._runtime.vips.discard(op.vip)
+                    self._runtime.save()
+                raise
         else:
             await self.door.apply(op)
             self._runtime.vips.discard(op.vip)
