@@ -53,7 +53,7 @@ class ServerReader:
         self._tunnel = _PLAIN
         if document.tunnel is not UNSET:
             self._tunnel = self._read_tunnel(document.tunnel, ("tunnel",))
-        self._seen: dict[ServerKey, int] = {}
+        self._seen: dict[tuple[IPAddress, int], int] = {}
 
     def servers(self) -> tuple[tuple[RealServer, ...], dict[ServerKey, Labels]]:
         """The real servers in the order of the document, and the labels of those that have."""
@@ -72,12 +72,12 @@ class ServerReader:
             )
             if server is None:
                 continue
-            key = server.key
-            if (first := self._seen.setdefault(key, index)) != index:
-                self._report.add(path, f"{key} is servers[{first}] already")
+            first = self._seen.setdefault((server.address, server.port), index)
+            if first != index:
+                self._report.add(path, f"{server.key} is servers[{first}] already")
             servers.append(server)
             if document.labels is not UNSET and document.labels:
-                labels[key] = document.labels
+                labels[server.key] = document.labels
         self._refuse_idle_tunnel(servers)
         return tuple(servers), labels
 
