@@ -153,7 +153,7 @@ class App:
 
     async def _flush(self) -> None:
         """Take out of the kernel what kernlb put there; what is foreign stays."""
-        outcome = await self._reconciler.declare({}, (), "stop")
+        outcome = await self._reconciler.flush("stop")
         for error in outcome.errors:
             log.error("%s", error)
 

@@ -19,7 +19,8 @@ from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import Change, ProblemKind
 from kernlb.daemon.desired import Declarations
 from kernlb.daemon.documents import Documents, Texts, invalid, names_of
-from kernlb.daemon.loop import Outcome, Reconciler
+from kernlb.daemon.loop import Reconciler
+from kernlb.daemon.outcome import Outcome
 from kernlb.daemon.views import change_view
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, AdminMode
@@ -171,7 +172,8 @@ class Changes:
             outcome = await self._reconciler.hold(declaration, key, admin, _VERBS[mode])
             if outcome.failures:
                 await self._reconciler.hold(declaration, key, previous, "rollback")
-                raise self._refused(f"cannot {_VERBS[mode]} {key} of {name}", outcome)
+                title = f"cannot {_VERBS[mode]} {key} of {name}"
+                raise self._refused(title, outcome, outcome.errors)
             self._holds_changed()
             return change_view(outcome, applied=True)
 
@@ -188,10 +190,13 @@ class Changes:
             if dry_run:
                 draft = self._reconciler.draft([ref], self._reconciler.desired.intent, {ref})
                 return change_view(Outcome().add(draft))
+            others = self._reconciler.not_ours([ref])
             self._reconciler.runtime.own({ref: name})
             outcome = await self._reconciler.wake([ref], "adopt")
             if outcome.failures:
-                raise self._refused(f"cannot adopt {name}", outcome)
+                await self._reconciler.give_back(others)
+                await self._reconciler.wake([ref], "rollback")
+                raise self._refused(f"cannot adopt {name}", outcome, outcome.errors)
             return change_view(outcome, applied=True)
 
     # -- how
@@ -215,18 +220,24 @@ class Changes:
                 wanted, held - texts.keys(), adopting=adopted.keys()
             )
             if preview.failures:
-                raise self._refused(f"cannot change {names_of(texts)}", preview)
+                raise self._refused(f"cannot change {names_of(texts)}", preview, preview.errors)
             return change_view(preview)
+        runtime, known = self._reconciler.runtime, self._reconciler.vips.failing
+        holds = {name: dict(runtime.holds(name)) for name in texts}
+        others = self._reconciler.not_ours(adopted)
         before = self._documents.write(texts)
-        self._reconciler.runtime.own(adopted)
+        runtime.own(adopted)
         outcome = await self._commit(wanted, held - texts.keys(), "api")
-        if outcome.errors:
+        refs = {each[name].ref for each in (in_force, wanted) for name in texts if name in each}
+        if errors := outcome.errors_of(refs, known):
             self._documents.write(before)
+            await self._reconciler.give_back(others)
+            runtime.restore(holds)
             await self._commit(in_force, held, "rollback")
-            raise self._refused(f"cannot change {names_of(texts)}", outcome)
+            raise self._refused(f"cannot change {names_of(texts)}", outcome, errors)
         touched = {self._documents.source(name) for name in texts}
         self.faults = tuple(fault for fault in self.faults if fault.file not in touched)
-        return change_view(outcome, applied=True)
+        return change_view(outcome, applied=True, warnings=outcome.errors)
 
     async def _commit(
         self, wanted: Declarations, held: Iterable[str], cause: str, *, everything: bool = False
@@ -252,10 +263,9 @@ class Changes:
         title = f"there is no server {text} in service {declaration.name}"
         raise RequestRefusedError(ProblemKind.NOT_FOUND, title)
 
-    def _refused(self, title: str, outcome: Outcome) -> RequestRefusedError:
+    def _refused(self, title: str, outcome: Outcome, errors: list[str]) -> RequestRefusedError:
         kind = ProblemKind.FOREIGN if outcome.conflicts else ProblemKind.REFUSED
-        reasons = "; ".join(outcome.errors)
-        return RequestRefusedError(kind, f"{title}: {reasons}")
+        return RequestRefusedError(kind, f"{title}: {'; '.join(errors)}")
 
 
 def _names(text: str, key: ServerKey) -> bool:

@@ -36,16 +36,21 @@ class Desired:
 
     def declare(self, declarations: Declarations, held: Iterable[str] = ()) -> list[ServiceRef]:
         """Replace what is in force; the services that this concerns, those that go last."""
-        before = self.declarations
         self.held = frozenset(held)
         concerned = self.concerned(declarations, self.held)
-        for name, old in before.items():
-            if declarations.get(name) is not old:
-                self._drop_holds(old, declarations.get(name))
+        for name in self._runtime.admin.keys() - self.held:
+            self._drop_holds(name, declarations.get(name))
         self.declarations = dict(declarations)
         self._by_ref = {declaration.ref: declaration for declaration in declarations.values()}
         self.wake(concerned)
         return concerned
+
+    def withdraw(self) -> list[ServiceRef]:
+        """Nothing is to be in the kernel any more, whatever the files say; what is there."""
+        self.declarations, self.held = {}, frozenset()
+        self._by_ref.clear()
+        self._intents.clear()
+        return list(self._runtime.owned)
 
     def concerned(self, wanted: Declarations, held: Set[str]) -> list[ServiceRef]:
         """Services that ``wanted`` changes, then those that it leaves in the kernel undeclared."""
@@ -86,10 +91,8 @@ class Desired:
             holds = self._runtime.holds(declaration.name)
         return intend(declaration, {}, holds, self._clock())
 
-    def _drop_holds(self, old: Declaration, new: Declaration | None) -> None:
-        """An operator's hold goes with the server it was on."""
-        holds = self._runtime.holds(old.name)
-        if holds:
-            kept = {server.key for server in new.servers} if new is not None else set()
-            if gone := [server for server in holds if server not in kept]:
-                self._runtime.forget(old.name, gone)
+    def _drop_holds(self, name: str, declaration: Declaration | None) -> None:
+        """An operator's hold goes with the server it was on, running or not as we were."""
+        kept = {server.key for server in declaration.servers} if declaration is not None else ()
+        if gone := [server for server in self._runtime.holds(name) if server not in kept]:
+            self._runtime.forget(name, gone)

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 
 from kernlb.control.protocol import SyncState
 from kernlb.daemon.desired import Declarations, Desired
-from kernlb.daemon.draft import Draft, Share, draft
+from kernlb.daemon.draft import Draft, draft
 from kernlb.daemon.events import Events
+from kernlb.daemon.outcome import UNKNOWN, Outcome, Report
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.vips import VipKeeper
 from kernlb.datapath import Datapath, Failure
@@ -40,42 +40,11 @@ from kernlb.model import (
     ServiceState,
 )
 from kernlb.plan import Op, Plan, Stage
-from kernlb.vip.plan import VipOp
+from kernlb.reconcile import diff
 
 BATCH = 32  # services reconciled between two turns of the event loop
 SLICE = 256  # ops given to a datapath between two turns of the event loop
 _SHOWN = 4  # ops spelled out in an event; more are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a declared service stood after it was last looked at."""
-
-    state: SyncState
-    error: str = ""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a reconciliation did, or would do. ``failures`` are in an operator's words."""
-
-    ops: list[Op] = field(default_factory=list)
-    vip_ops: list[VipOp] = field(default_factory=list)
-    moved: dict[ServiceRef, Share] = field(default_factory=dict)
-    conflicts: set[ServiceRef] = field(default_factory=set)
-    failures: dict[ServiceRef, str] = field(default_factory=dict)
-    vip_failures: list[str] = field(default_factory=list)
-
-    @property
-    def errors(self) -> list[str]:
-        return [*self.failures.values(), *self.vip_failures]
-
-    def add(self, made: Draft) -> Outcome:
-        for plan in made.plans.values():
-            self.ops.extend(plan)
-        self.moved |= made.moved
-        self.conflicts |= made.conflicts
-        return self
 
 
 class Reconciler:
@@ -141,6 +110,33 @@ class Reconciler:
             self._vips_stale |= vips
             suspects = [ref for ref in refs if not self._sound(ref)]
             await self._reconcile(suspects, "audit")
+
+    async def flush(self, cause: str) -> Outcome:
+        """Take out of the kernel what kernlb put there; what is foreign stays, as do holds."""
+        async with self._lock:
+            self._vips_stale = True
+            return await self._reconcile(self.desired.withdraw(), cause)
+
+    # -- adoption
+
+    def not_ours(self, refs: Iterable[ServiceRef]) -> dict[ServiceRef, ServiceState]:
+        """Those of ``refs`` that somebody else made in the kernel, as they are there."""
+        found: dict[ServiceRef, ServiceState] = {}
+        for ref in refs:
+            if ref not in self.runtime.owned and ref.datapath in self.datapaths:
+                for state in self.datapaths[ref.datapath].read([ref.key]).values():
+                    found[ref] = state
+        return found
+
+    async def give_back(self, states: Mapping[ServiceRef, ServiceState]) -> None:
+        """Make services that could not be adopted what they were, and somebody else's again."""
+        async with self._lock:
+            for ref, state in states.items():
+                plan = diff({ref.key: state}, self.datapaths[ref.datapath].read([ref.key]))
+                for stage in Stage:
+                    await self._apply(ref.datapath, plan.stage(stage))
+                self._verified.pop(ref, None)
+            self.runtime.disown(states)
 
     # -- plan
 
@@ -291,6 +287,8 @@ class Reconciler:
 
     def _sound(self, ref: ServiceRef) -> bool:
         """Cheap: does the kernel still hold what was last verified to be wanted?"""
+        if self._reports.get(ref, UNKNOWN).state is not SyncState.SYNCED:
+            return False
         known, wanted = self._verified.get(ref), self.desired.intent(ref)
         if known is None or wanted is None or known[1] is not wanted.state:
             return False
@@ -302,7 +300,7 @@ class Reconciler:
     # -- tell
 
     def _report(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
-        before = self._reports.get(ref, _UNKNOWN)
+        before = self._reports.get(ref, UNKNOWN)
         self._reports[ref] = Report(state, error)
         if error:
             outcome.failures[ref] = error
@@ -316,17 +314,14 @@ class Reconciler:
         text = "; ".join(" ".join(str(op).split()) for op in ops[:_SHOWN])
         if len(ops) > _SHOWN:
             text += f"; and {len(ops) - _SHOWN} more changes"
-        if cause == "audit" and self._reports.get(ref, _UNKNOWN).state is SyncState.SYNCED:
+        if cause == "audit" and self._reports.get(ref, UNKNOWN).state is SyncState.SYNCED:
             self.drift_repaired += 1
             text = f"drift repaired: {text}"
         self.events.add(f"service {name}: {text}", cause)
 
     def report(self, declaration: Declaration) -> Report:
         """How a declared service stood when it was last looked at."""
-        return self._reports.get(declaration.ref, _UNKNOWN)
-
-
-_UNKNOWN = Report(SyncState.PENDING)
+        return self._reports.get(declaration.ref, UNKNOWN)
 
 
 def _conflict(declaration: Declaration) -> str:

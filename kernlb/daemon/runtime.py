@@ -124,6 +124,15 @@ class RuntimeState:
             del self.admin[service]
         self.save()
 
+    def restore(self, holds: Mapping[str, Mapping[ServerKey, Admin]]) -> None:
+        """Put the holds of these services back to what they were; saved if they differ."""
+        if any(self.holds(service) != before for service, before in holds.items()):
+            for service, before in holds.items():
+                self.admin.pop(service, None)
+                if before:
+                    self.admin[service] = dict(before)
+            self.save()
+
     def forget(self, service: str, servers: Iterable[ServerKey] | None = None) -> None:
         """Drop the holds of a service that is gone, or of servers that left it."""
         holds = self.admin.get(service)

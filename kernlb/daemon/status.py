@@ -21,7 +21,8 @@ from kernlb.control.protocol import (
 )
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
-from kernlb.daemon.loop import Reconciler, Report
+from kernlb.daemon.loop import Reconciler
+from kernlb.daemon.outcome import Report
 from kernlb.daemon.views import (
     fault_view,
     foreign_summary,

@@ -22,7 +22,7 @@ from kernlb.control.protocol import (
     SyncState,
     TunnelView,
 )
-from kernlb.daemon.loop import Outcome, Report
+from kernlb.daemon.outcome import Outcome, Report
 from kernlb.datapath import Counters, ServerStats, ServiceStats
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, Intent, Role
@@ -53,7 +53,13 @@ def fault_view(fault: Fault) -> protocol.Fault:
     return protocol.Fault(fault.message, fault.file, fault.line, fault.key)
 
 
-def change_view(outcome: Outcome, *, applied: bool = False, faults: Iterable[Fault] = ()) -> Change:
+def change_view(
+    outcome: Outcome,
+    *,
+    applied: bool = False,
+    faults: Iterable[Fault] = (),
+    warnings: Iterable[str] = (),
+) -> Change:
     return Change(
         ops=[*map(_op_view, outcome.ops), *map(_vip_op_view, outcome.vip_ops)],
         applied=applied,
@@ -62,6 +68,7 @@ def change_view(outcome: Outcome, *, applied: bool = False, faults: Iterable[Fau
             for ref, moved in outcome.moved.items()
             if moved.share > 0
         ],
+        warnings=list(warnings),
         faults=[fault_view(fault) for fault in faults],
     )
 

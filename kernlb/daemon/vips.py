@@ -45,7 +45,7 @@ class VipKeeper:
         self._events = events
         self._make_door = door
         self._door: AddressDoor | None = None
-        self._told: list[str] = []
+        self.failing: list[str] = []  # what could not be done at the last look
         self.present: Set[Holding] = frozenset()
 
     async def draft(self, declarations: Iterable[Declaration]) -> list[VipOp]:
@@ -89,9 +89,9 @@ class VipKeeper:
         except OSError as error:
             errors.append(f"cannot look at addresses: {error}")
         for text in errors:
-            if text not in self._told:
+            if text not in self.failing:
                 self._events.add(text, cause)
-        self._told = errors
+        self.failing = errors
         return done, errors
 
     async def _apply(self, op: VipOp, cause: str) -> None:
