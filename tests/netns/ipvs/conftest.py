@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from kernlb.lab.network import Lab
+from tests.netns.ipvs.balancer import Balancer
 from tests.netns.ipvs.daemon import Daemon
 
 StartDaemon = Callable[..., Daemon]
@@ -39,3 +41,14 @@ def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaem
     yield start
     for daemon in daemons:
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def balancer(lab: Lab, start_daemon: StartDaemon) -> Iterator[Balancer]:
+    """kernlbd on a lab's balancer, with the lab's VIPs local there."""
+    lab.hold_vips()
+    daemon = start_daemon(lab.topology.namespace("balancer"), {"audit_interval": 3600})
+    balancer = Balancer(lab, daemon)
+    yield balancer
+    balancer.close()
+    daemon.stop()

@@ -128,7 +128,8 @@ def _run_cli(words: Sequence[str]) -> int:
     from kernlb.cli import main
 
     sys.argv = ["kernlb", *words]
-    return main() or 0
+    main()  # leaves by SystemExit
+    return 0
 
 
 def fork_into(program: Callable[[], int], log: Path) -> int:
@@ -147,8 +148,8 @@ def fork_into(program: Callable[[], int], log: Path) -> int:
         for standard, descriptor in ((0, null), (1, output), (2, output)):
             os.dup2(descriptor, standard)
         os.closerange(3, 65536)  # connections that a test holds end when the test ends them
-        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         logging.root.handlers.clear()  # pytest's
         code = program()
     except SystemExit as stop:

@@ -123,9 +123,14 @@ def parse_rules(text: str) -> Services:
 def _key(words: list[str]) -> tuple[str, list[str]]:
     if words[0] == "-f":
         if words[2:3] == ["-6"]:
-            return f"fwmark/ipv6/{words[1]}", words[3:]
-        return f"fwmark/ipv4/{words[1]}", words[2:]
+            return f"fwmark/ipv6/{_mark(words[1])}", words[3:]
+        return f"fwmark/ipv4/{_mark(words[1])}", words[2:]
     return f"{_PROTOCOLS[words[0]]}/{words[1]}", words[2:]
+
+
+def _mark(text: str) -> int:
+    """-Sn prints a mark as if its 32 bits had a sign, and can so not be restored from."""
+    return int(text) % 2**32
 
 
 def _service(key: str, words: list[str]) -> Service:
@@ -200,7 +205,7 @@ def parse_listing(text: str) -> Iterator[Listed]:
             yield found
         if words[0] == "FWM":
             version6 = words[2:3] == ["IPv6"]
-            key = f"fwmark/ipv{6 if version6 else 4}/{words[1]}"
+            key = f"fwmark/ipv{6 if version6 else 4}/{_mark(words[1])}"
             words = words[1:] if version6 else words
         else:
             key = f"{words[0].lower()}/{words[1]}"

@@ -1,0 +1,90 @@
+"""The balancer of a lab with kernlbd on it, and what tests ask of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.lab.load import LoadClient
+from kernlb.lab.namespaces import inside
+from kernlb.lab.network import Lab
+from kernlb.lab.topology import IPAddress, Topology
+from kernlb.model import ServerKey, ServiceState, parse_service_key
+from tests.netns.ipvs.daemon import Daemon
+from tests.netns.ipvs.views import key
+
+Json = dict[str, Any]
+
+WEIGHTS = {"server1": 1, "server2": 2, "server3": 3}
+EQUAL = {"server1": 1, "server2": 1, "server3": 1}
+
+
+class Balancer:
+    """Declares services by the daemon, and reads back what the kernel makes of them."""
+
+    def __init__(self, lab: Lab, daemon: Daemon) -> None:
+        self.lab = lab
+        self.daemon = daemon
+        self._datapath = inside(self.namespace, IPVSDatapath)
+        self._names = {
+            server.address(version): server.role
+            for server in self.topology.servers
+            for version in (4, 6)
+        }
+        self._taken = {4: 0, 6: 0}
+
+    @property
+    def topology(self) -> Topology:
+        return self.lab.topology
+
+    @property
+    def load(self) -> LoadClient:
+        return self.lab.load
+
+    @property
+    def namespace(self) -> str:
+        return self.topology.namespace("balancer")
+
+    def close(self) -> None:
+        self._datapath.close()
+
+    def fresh_vip(self, version: int) -> IPAddress:
+        """An address that is routed to the balancer and was no test's before."""
+        number = self._taken[version]
+        self._taken[version] += 1
+        return self.topology.vips(version)[number]
+
+    def servers(
+        self, version: int, weights: Mapping[str, int] = EQUAL, **settings: Any
+    ) -> list[Json]:
+        """Server documents of the lab's servers with these weights."""
+        return [
+            {"address": self.address(role, version), "weight": weight, **settings}
+            for role, weight in weights.items()
+        ]
+
+    def address(self, role: str, version: int) -> str:
+        (host,) = [host for host in self.topology.servers if host.role == role]
+        return str(host.address(version))
+
+    def declare(self, name: str, document: Json) -> None:
+        """Add the service, or make it another."""
+        self.daemon.client.replace_service(name, document)
+
+    def state(self, document: Json) -> ServiceState:
+        """What the kernel holds for a document's service, servers in the kernel's order."""
+        key_ = parse_service_key(key(document))
+        return self._datapath.read([key_])[key_]
+
+    def role(self, server: ServerKey) -> str:
+        return self._names[ip_address(str(server.address))]
+
+    def active(self, service: str) -> dict[str, int]:
+        """Active connections by role, as the daemon tells them."""
+        (stats,) = self.daemon.client.stats(service)
+        return {
+            self._names[ip_address(each.server.rpartition(":")[0].strip("[]"))]: each.active
+            for each in stats.servers
+        }
