@@ -7,7 +7,7 @@ that declaration; :func:`validate_set` asks it for a whole set.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kernlb.config.errors import Fault, key_of
 from kernlb.declaration import Declaration
@@ -24,6 +24,11 @@ class Index:
         self._servers: Counter[IPAddress] = Counter()
         for declaration in declarations:
             self.put(declaration)
+
+    @property
+    def declarations(self) -> Mapping[str, Declaration]:
+        """What is in it, by name."""
+        return self._declarations
 
     def put(self, declaration: Declaration) -> None:
         """Add, or replace the one of that name."""

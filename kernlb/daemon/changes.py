@@ -64,7 +64,7 @@ class Changes:
         from kernlb.config import edit
 
         async with self._lock:
-            if not replace and name in self._documents.names():
+            if not replace and self._documents.exists(name):
                 raise RequestRefusedError(
                     ProblemKind.EXISTS,
                     f"cannot add service {name}: it exists (edit it, or remove it first)",
@@ -80,7 +80,7 @@ class Changes:
     async def delete(self, name: str, *, dry_run: bool) -> Change:
         """Remove a document, and its service from the kernel."""
         async with self._lock:
-            if name not in self._documents.names():
+            if not self._documents.exists(name):
                 raise RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
             return await self._edit({name: None}, dry_run)
 

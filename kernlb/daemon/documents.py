@@ -6,11 +6,13 @@ checked whole, beside the documents in force, before any of it is written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from kernlb.config import Fault, parse_service, validate_set
+from kernlb.config import Fault, Index, located, parse_service, validate_set
 from kernlb.config.errors import ConfigError
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import ProblemKind
@@ -41,49 +43,61 @@ class Documents:
 
     def __init__(self, store: Store, datapaths: Iterable[DatapathKind]) -> None:
         self._store = store
+        self._index = Index()
         self._datapaths = frozenset(datapaths)
 
-    def names(self) -> Iterable[str]:
-        return self._store.names()
+    def exists(self, name: str) -> bool:
+        """True if the service has a file, good or bad."""
+        return os.path.lexists(self._path(name))
 
     def text(self, name: str) -> str:
         """The text of a document. Raises RequestRefusedError if there is none."""
         try:
             return self._store.read_text(name)
         except FileNotFoundError:
-            raise RequestRefusedError(
-                ProblemKind.NOT_FOUND, f"there is no service {name}"
-            ) from None
+            raise absent(name) from None
         except ConfigError as error:
             raise invalid(f"cannot read the document of {name}", error.faults) from error
 
     def propose(self, in_force: Declarations, texts: Texts) -> Declarations:
         """What would be in force with ``texts``. Raises RequestRefusedError with every fault."""
+        index = self._index_of(in_force)
         wanted = dict(in_force)
         faults: list[Fault] = []
-        fresh: list[Declaration] = []
+        for name in [name for name, text in texts.items() if text is None]:
+            wanted.pop(name, None)
+            index.discard(name)
         for name, text in texts.items():
             if text is None:
-                wanted.pop(name, None)
                 continue
+            source = str(self._path(name))
+            content = text.encode(errors="surrogatepass")
             try:
                 declaration = parse_service(
-                    text.encode(errors="surrogatepass"),
-                    name=name,
-                    source=self.source(name),
-                    defaults=self._store.defaults,
+                    content, name=name, source=source, defaults=self._store.defaults
                 )
             except ConfigError as error:
                 faults += error.faults
                 continue
+            wrong = [*self._unavailable([declaration]), *index.faults(declaration)]
+            faults += [located(fault, content) for fault in wrong]
             wanted[name] = declaration
-            fresh.append(declaration)
-        faults += self._unavailable(fresh)
-        if not faults:
-            faults += validate_set(wanted.values())
+            index.put(declaration)
         if faults:
             raise invalid(f"cannot change {names_of(texts)}", faults)
         return wanted
+
+    def _index_of(self, in_force: Declarations) -> Index:
+        """The index of what is in force: kept from one proposal to the next, and brought up to
+        date where the two differ."""
+        index = self._index
+        known = index.declarations
+        for name in [name for name in known if name not in in_force]:
+            index.discard(name)
+        for name, declaration in in_force.items():
+            if known.get(name) is not declaration:
+                index.put(declaration)
+        return index
 
     def load(self, in_force: Declarations) -> FromDisk:
         """The files as they are; for a bad one its version in force, if there is one."""
@@ -104,7 +118,7 @@ class Documents:
 
     def write(self, texts: Texts) -> Texts:
         """Write and remove documents, all or none; what was there before."""
-        before = {name: self._text_or_none(name) for name in texts}
+        before = {name: self.text(name) if self.exists(name) else None for name in texts}
         try:
             self._put(texts)
         except OSError as error:
@@ -122,13 +136,15 @@ class Documents:
             else:
                 self._store.write(name, text)
 
-    def _text_or_none(self, name: str) -> str | None:
-        return self.text(name) if name in self._store.names() else None
-
     def source(self, name: str) -> str:
-        """The file of a document, there or not, as faults name it. Raises ConfigError if the
-        name is none."""
-        return str(self._store.path(name))
+        """The file of a document, there or not, as faults name it."""
+        return str(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        try:
+            return self._store.path(name)
+        except ConfigError as error:
+            raise invalid(f"cannot use service name {name}", error.faults) from error
 
     def _unavailable(self, declarations: Iterable[Declaration]) -> list[Fault]:
         return [
@@ -164,6 +180,10 @@ def _newness(declaration: Declaration, in_force: Declarations) -> int:
     """0: in force, 1: another version is, 2: of a new name."""
     before = in_force.get(declaration.name)
     return 2 if before is None else int(before != declaration)
+
+
+def absent(name: str) -> RequestRefusedError:
+    return RequestRefusedError(ProblemKind.NOT_FOUND, f"there is no service {name}")
 
 
 def invalid(title: str, faults: Iterable[Fault]) -> RequestRefusedError:
