@@ -1,17 +1,13 @@
-"""The control socket: routes of /v1 onto the daemon's parts, and who may call them.
+"""The control socket: routes of /v1 onto the daemon's parts.
 
-Callers are known by the kernel's word (SO_PEERCRED): root, the daemon's own user, and members
-of the control group. Bodies are bounded and typed; every refusal is a problem document.
+Bodies are bounded and typed; every refusal is a problem document. Who may call is in ``access``.
 """
 
 from __future__ import annotations
 
-import grp
 import logging
 import os
-import pwd
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from kernlb import __version__
+from kernlb.control import access
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import (
     API,
@@ -50,28 +47,32 @@ class ControlServer:
         self._changes = changes
         self._overview = overview
         self._group = group
+        self._socket: socket.socket | None = None
+        self._path = Path()
         self._runner: web.AppRunner | None = None
 
-    async def start(self, path: Path) -> None:
-        """Listen on ``path``, for the owner and the control group. A stale socket is replaced;
-        one that answers is not: OSError."""
-        _refuse_second_daemon(path)
+    def claim(self, path: Path) -> None:
+        """Take ``path`` for the owner and the control group: callers queue up from here on.
+
+        A stale socket is replaced. Raises OSError where another daemon listens."""
+        self._socket = access.listen(path, self._group)
+        self._path = path
+
+    async def start(self) -> None:
+        """Answer those who call."""
+        if self._socket is None:
+            raise RuntimeError("claim a socket first")
         self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        old = os.umask(0o177)  # nobody gets in between bind and chmod
-        try:
-            await web.UnixSite(self._runner, str(path)).start()
-        finally:
-            os.umask(old)
-        group = _group_id(self._group)
-        if group is not None:
-            os.chown(path, -1, group)
-            os.chmod(path, 0o660)  # noqa: PTH101 - one quick call, before serving
+        await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
+        """Answer no more; what was claimed is free for the next daemon."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)
 
     def application(self) -> web.Application:
         application = web.Application(
@@ -202,44 +203,10 @@ class ControlServer:
     @web.middleware
     async def _authorised(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         peer = request.transport.get_extra_info("socket") if request.transport else None
-        if peer is None or not _may(peer, self._group):
+        if peer is None or not access.may(peer, self._group):
             title = f"only root and members of group {self._group} may control kernlb"
             raise RequestRefusedError(ProblemKind.FORBIDDEN, title)
         return await handler(request)
-
-
-def _may(peer: socket.socket, group: str) -> bool:
-    if peer.family != socket.AF_UNIX:
-        return False
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, gid = struct.unpack("3i", credentials)
-    if uid in (0, os.geteuid()):
-        return True
-    group_id = _group_id(group)
-    if group_id is None:
-        return False
-    try:
-        return gid == group_id or group_id in os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    except KeyError:
-        return False
-
-
-def _group_id(group: str) -> int | None:
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        return None
-
-
-def _refuse_second_daemon(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)  # nobody listens: a leftover of a killed daemon
-            return
-    raise OSError(f"cannot listen on {path}: another kernlbd does")
 
 
 @web.middleware
