@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kernlb import __version__
 from kernlb.config.settings import Settings, load_settings
+from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import DatapathStatus
 from kernlb.control.server import ControlServer
 from kernlb.daemon import host, notify
@@ -85,9 +86,10 @@ class App:
         control = ControlServer(self._changes, self._overview, self._settings.control_group)
         metrics = MetricsServer(self._overview)
         try:
-            await control.start(self._options.socket)
+            control.claim(self._options.socket)
             self._apply_host(self._settings)
-            await self._changes.reload(cause="start")
+            await self._changes.start()
+            await control.start()  # not before: a change beside nothing in force removes the rest
             await self._start_metrics(metrics)
             log.info("kernlbd %s ready: %s", __version__, self._summary())
             notify.notify("READY=1", f"STATUS={self._summary()}")
@@ -97,8 +99,8 @@ class App:
             with contextlib.suppress(asyncio.CancelledError):
                 await control.stop()
                 await metrics.stop()
-            if self._options.flush_on_stop:
-                await self._flush()
+            if self._options.flush_on_stop and self._stopping.is_set():
+                await self._flush()  # a failed start is no stop: another daemon may be at work
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
@@ -130,11 +132,12 @@ class App:
             self._reload.clear()
             notify.reloading()
             try:
-                change = await self._changes.reload()
-                for fault in change.faults:
-                    log.error("%s:%d: %s: %s", fault.file, fault.line, fault.key, fault.message)
-            finally:
-                notify.notify("READY=1", f"STATUS={self._summary()}")
+                faults = (await self._changes.reload()).faults
+            except RequestRefusedError as error:  # bad settings: the old ones stay in force
+                faults = error.problem.faults
+            for fault in faults:
+                log.error("%s:%d: %s: %s", fault.file, fault.line, fault.key, fault.message)
+            notify.notify("READY=1", f"STATUS={self._summary()}")
 
     def _read_settings(self) -> None:
         """Settings as they are on disk now; raises ConfigError and keeps the old ones."""
