@@ -58,15 +58,18 @@ class Addresses:
 
 
 def _present() -> Set[Holding]:
-    with IPRoute() as netlink:
-        names = {link["index"]: link.get("ifname") for link in netlink.get_links()}
-        found = set()
-        for entry in netlink.get_addr():
-            # IFA_LOCAL where there is one: on a point-to-point link IFA_ADDRESS is the peer
-            address = entry.get("IFA_LOCAL") or entry.get("IFA_ADDRESS")
-            if address and entry["index"] in names:
-                found.add(Holding(ip_address(address), names[entry["index"]]))
-        return found
+    try:
+        with IPRoute() as netlink:
+            names = {link["index"]: link.get("ifname") for link in netlink.get_links()}
+            found = set()
+            for entry in netlink.get_addr():
+                # IFA_LOCAL where there is one: on a point-to-point link IFA_ADDRESS is the peer
+                address = entry.get("IFA_LOCAL") or entry.get("IFA_ADDRESS")
+                if address and entry["index"] in names:
+                    found.add(Holding(ip_address(address), names[entry["index"]]))
+            return found
+    except NetlinkError as error:
+        raise VipError(f"cannot list addresses: {error}") from error
 
 
 def _apply(op: VipOp) -> bool:
