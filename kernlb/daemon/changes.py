@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -18,7 +19,7 @@ from kernlb.config.errors import ConfigError
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import Change, ProblemKind
 from kernlb.daemon.desired import Declarations
-from kernlb.daemon.documents import Documents, Texts, invalid, names_of
+from kernlb.daemon.documents import Documents, FromDisk, Texts, invalid, names_of
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.outcome import Outcome
 from kernlb.daemon.views import change_view
@@ -114,28 +115,42 @@ class Changes:
         async with self._lock:
             return await self._edit(documents, dry_run)
 
-    async def reload(self, *, dry_run: bool = False, cause: str = "reload") -> Change:
+    async def start(self) -> None:
+        """Put the files in force for the first time; what is wrong is in the status."""
+        async with self._lock:
+            await self._from_disk("start")
+
+    async def reload(self, *, dry_run: bool = False) -> Change:
         """The files as they are on disk, and the kernel as they say, drift included.
 
         A bad file leaves its last good version in force and is told in ``faults``."""
         async with self._lock:
-            if not dry_run:
-                try:
-                    self._reread_settings()
-                except ConfigError as error:
-                    raise invalid("cannot reload the settings", error.faults) from error
-            disk = self._documents.load(self._reconciler.desired.declarations)
-            held = disk.held
-            if not disk.complete:  # nothing that was there before is taken away
-                owners = frozenset(self._reconciler.runtime.owned.values())
-                held |= owners - disk.declarations.keys()
             if dry_run:
-                preview = await self._reconciler.preview(disk.declarations, held, everything=True)
+                disk = self._load()
+                preview = await self._reconciler.preview(
+                    disk.declarations, disk.held, everything=True
+                )
                 return change_view(preview, faults=[*disk.faults, *map(Fault, preview.errors)])
-            self.faults = disk.faults
-            outcome = await self._commit(disk.declarations, held, cause, everything=True)
-            faults = [*disk.faults, *map(Fault, outcome.errors)]
+            try:
+                self._reread_settings()
+            except ConfigError as error:
+                raise invalid("cannot reload the settings", error.faults) from error
+            outcome = await self._from_disk("reload")
+            faults = [*self.faults, *map(Fault, outcome.errors)]
             return change_view(outcome, applied=True, faults=faults)
+
+    async def _from_disk(self, cause: str) -> Outcome:
+        disk = self._load()
+        self.faults = disk.faults
+        return await self._commit(disk.declarations, disk.held, cause, everything=True)
+
+    def _load(self) -> FromDisk:
+        disk = self._documents.load(self._reconciler.desired.declarations)
+        if disk.complete:
+            return disk
+        # the directory could not be read: nothing that was there before is taken away
+        owners = frozenset(self._reconciler.runtime.owned.values())
+        return replace(disk, held=disk.held | owners - disk.declarations.keys())
 
     async def plan(self, documents: Mapping[str, str]) -> Change:
         """What :meth:`apply` (or, without documents, :meth:`reload`) would change."""
