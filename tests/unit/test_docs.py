@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,8 +146,10 @@ FOLDERS = r"kernlb|tests|bench|docs|bpf|ansible|vagrant|\.ci"
 def test_paths_modules_and_make_targets_exist(page: Path) -> None:
     text = page.read_text()
     for path in re.findall(rf"`((?:{FOLDERS})/[^`\s]*)`", text):
-        found = list(ROOT.glob(path.rstrip("/"))) if "*" in path else [ROOT / path]
-        assert found and found[0].exists(), f"{page.name} names {path}: there is no such file"
+        file, _, test = path.partition("::")
+        found = list(ROOT.glob(file.rstrip("/")))
+        assert found, f"{page.name} names {path}: there is no such file"
+        assert f"def {test}(" in found[0].read_text() if test else True, f"no test {path}"
     for module in re.findall(r"python3? -m (kernlb[\w.]*|tests[\w.]*|bench[\w.]*)", text):
         assert importlib.util.find_spec(module), f"{page.name} runs {module}: no such module"
     for target in re.findall(r"^[^\n`]*?(?:\$ |`|sudo )make ([a-z-]+)", text, re.MULTILINE):
@@ -160,20 +163,8 @@ PRAISE = re.compile(
     r"|revolutionary|powerful|robust|simply|leverage)\w*\b",
     re.IGNORECASE,
 )
-KNOWN_ROOTS = [
-    "boot",
-    "dev",
-    "etc",
-    "lib",
-    "metrics",
-    "proc",
-    "run",
-    "sys",
-    "tmp",
-    "usr",
-    "v1",
-    "var",
-]
+KNOWN_ROOTS = ("boot", "dev", "etc", "lib", "metrics", "opt", "proc", "run", "sys", "tmp", "usr")
+KNOWN_ROOTS += ("v1", "var")
 
 
 @pytest.mark.parametrize("page", BY_NAME)
@@ -184,3 +175,12 @@ def test_the_words_are_plain_and_finished(page: Path) -> None:
     assert not re.search(r"(?<![\w&])#\d+\b", text), f"{page.name} cites a ticket"
     for root in re.findall(r"(?<=[\s`(\"'=])/([a-z0-9]+)/", text):
         assert root in KNOWN_ROOTS, f"{page.name} names a path under /{root}"
+
+
+def test_every_dependency_is_argued_for() -> None:
+    page = (ROOT / "docs/dependencies.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    packages = re.findall(r"PACKAGES=\((.*?)\)", (ROOT / ".ci/setup").read_text())
+    names = [re.split(r"[^\w.-]", each)[0] for each in wanted] + " ".join(packages).split()
+    assert [name for name in names if f"`{name}`" not in page] == []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from kernlb.control.wire import exchange, request
 from tests.unit.pages import ROOT, Block, blocks
 
 
@@ -97,7 +97,6 @@ def test_every_route_of_the_control_api_is_shown() -> None:
 VOLATILE = {"pid", "started", "time", "since", "deadline", "last_audit"}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
 def test_the_control_api_answers_as_its_page_shows(tmp_path: Path) -> None:
     (tmp_path / "kernlb/services.d").mkdir(parents=True)
     (tmp_path / "kernlb/kernlb.yaml").write_text("metrics_listen: false\n")
@@ -119,16 +118,19 @@ def test_the_control_api_answers_as_its_page_shows(tmp_path: Path) -> None:
 
 
 def _compare(block: Block, folder: Path) -> None:
-    """Run the example in ``folder``, and hold its answer against the one shown."""
+    """Send the example's request, and hold the answer against the one shown."""
     parts = re.fullmatch(r"\$ (.*?)\n([\[{].*)", block.text, re.DOTALL)
     assert parts, f"line {block.line}: no command with an answer"
-    command, answer = parts.groups()
-    local = command.replace("/tmp/kernlb.sock", "kernlb.sock")
-    ran = subprocess.run(
-        ["bash", "-c", local], cwd=folder, capture_output=True, text=True, timeout=10, check=True
-    )
-    shown = json.loads(answer.replace("/tmp/kernlb/", "kernlb/"))
-    assert _settled(json.loads(ran.stdout)) == _settled(shown), f"line {block.line}: {command}"
+    curl = argparse.ArgumentParser(allow_abbrev=False)
+    for option in ("-s", "--unix-socket", "-X", "-d"):
+        curl.add_argument(option, **{"action": "store_true"} if option == "-s" else {})
+    curl.add_argument("url")
+    asked = curl.parse_args(shlex.split(parts[1].replace("\\\n", ""))[1:])
+    content = (asked.d or "").encode()
+    message = request(asked.X or "GET", asked.url.removeprefix("http://kernlb"), content, "*/*")
+    _, _, answer = exchange(str(folder / "kernlb.sock"), message, 10.0)
+    shown = json.loads(parts[2].replace("/tmp/kernlb/", "kernlb/"))
+    assert _settled(json.loads(answer)) == _settled(shown), f"line {block.line}: {parts[1]}"
 
 
 def _settled(value: Any) -> Any:
