@@ -1,6 +1,6 @@
 """Programming IPVS: kernlb beside ``ipvsadm -R`` and a C floor, in one run.
 
-    python bench/ipvs/program.py [--rounds N] [--quick] [--floor BINARY]
+    python bench/ipvs/program.py [--rounds N] [--servers N ...] [--floor BINARY]
 
 Needs root and a kernel with IPVS as a module that nothing uses: it is unloaded between rounds,
 since removed servers linger and make every later addition dearer (ip_vs_trash_get_dest()).
@@ -105,7 +105,7 @@ def floor(binary: Path, services: int, servers: int, scheduler: str = "rr") -> f
     return float(done.stdout.split()[1])
 
 
-def loaded(servers: int) -> dict[str, list[float]]:
+def loaded(servers: int, rounds: int) -> dict[str, list[float]]:
     """Costs with everything in place: one change, and an audit of all."""
     datapath = IPVSDatapath()
     one, marks, reads = [], [], []
@@ -126,17 +126,17 @@ def loaded(servers: int) -> dict[str, list[float]]:
         keys = [service.key for service in datapath.services()]
         assert sum(len(datapath.read([key])[key].servers) for key in keys) == SERVICES * servers
 
-    for _ in range(3):
+    for _ in range(rounds):
         marks.append(timed(audit))
         reads.append(timed(read))
     datapath.close()
     return {"one change": one, "audit": marks, "read all": reads}
 
 
-def mh(servers: int) -> dict[str, list[float]]:
+def mh(servers: int, rounds: int) -> dict[str, list[float]]:
     """A new mh service, and the same when its servers come in an apply of their own."""
     together, apart = [], []
-    for _ in range(3):
+    for _ in range(rounds):
         fresh()
         together.append(kernlb(20, servers, Scheduler.MH))
         fresh()
@@ -176,7 +176,7 @@ def compare(binary: Path, servers: int, rounds: int, folder: Path) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="1 000 x 10 only")
+    parser.add_argument("--servers", type=int, nargs="+", default=[10, 100], help="of a service")
     parser.add_argument("--floor", type=Path, help="floor.c, compiled before")
     parser.add_argument("--json", type=Path, help="write all seconds there")
     options = parser.parse_args()
@@ -186,7 +186,7 @@ def main() -> None:
         binary = options.floor or folder / "floor"
         if options.floor is None:
             subprocess.run(["gcc", "-O2", "-o", binary, HERE / "floor.c"], check=True)
-        for servers in (10,) if options.quick else (10, 100):
+        for servers in options.servers:
             print(f"cold programming of {SERVICES} services x {servers} servers", flush=True)
             seconds = compare(binary, servers, options.rounds, folder)
             least = statistics.median(seconds["floor"])
@@ -196,11 +196,11 @@ def main() -> None:
         print(f"with {SERVICES} x {servers} loaded", flush=True)
         fresh()
         kernlb(SERVICES, servers)
-        results["loaded"] = loaded(servers)
+        results["loaded"] = loaded(servers, options.rounds)
         for what, values in results["loaded"].items():
             show(what, values)
         print("20 new mh services x 100 servers", flush=True)
-        results["mh"] = mh(100)
+        results["mh"] = mh(100, options.rounds)
         for what, values in results["mh"].items():
             show(what, values)
         fresh()
