@@ -1,0 +1,36 @@
+# Every target sets up what it needs first. On a fresh machine: sudo make demo, sudo make test.
+PYTHON := .venv/bin/python
+RUNG := $(PYTHON) -m kernlb.lab.rung
+export DATAPATH ?= ipvs
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help setup demo test check bench lab clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup:  ## install what is missing: distribution packages and .venv
+	@.ci/setup
+
+demo: setup  ## the main job, shown in a lab: declare, balance, drain, remove (needs root)
+	@$(RUNG) --timeout 600 -- $(PYTHON) -m kernlb.lab.demo
+
+test: check  ## lint, types, then all tests in one pytest run (needs root)
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: setup  ## lint, format, types, and that imports point one way
+	@$(PYTHON) -m ruff check -q
+	@$(PYTHON) -m ruff format -q --check
+	@$(PYTHON) -m mypy --no-error-summary
+
+bench: setup  ## measure, on a kernel with IPVS; results in bench/out (needs root)
+	@mkdir -p bench/out
+	@$(RUNG) --timeout 3600 --memory 4G --share bench/out -- $(PYTHON) -m bench $(ARGS)
+
+lab: setup  ## bring the lab up on this kernel and show it (needs root; down: kernlb lab down)
+	@$(PYTHON) -m kernlb.cli lab up
+	@$(PYTHON) -m kernlb.cli lab status
+
+clean:  ## remove what was built and cached here, .venv too
+	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
