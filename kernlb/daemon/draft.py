@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -65,14 +65,28 @@ def draft(
             elif wanted is not None:
                 desired[key] = wanted.state
         plan = made.plans[kind] = diff(desired, observed)
-        for op in plan:
-            made.ops.setdefault(ServiceRef(kind, op.key), []).append(op)
+        for key, ops in _by_service(plan):
+            made.ops.setdefault(ServiceRef(kind, key), []).extend(ops)
         for ref in made.ops:
             if ref.key in desired and ref.key in observed:
                 share = moved(observed[ref.key], desired[ref.key])
                 if share is not None:
                     made.moved[ref] = Share(desired[ref.key].service.scheduler, share)
     return made
+
+
+def _by_service(plan: Plan) -> Iterator[tuple[ServiceKey, list[Op]]]:
+    """Runs of ops of one service. Ops of one share its key, which is dear to hash."""
+    key: ServiceKey | None = None
+    ops: list[Op] = []
+    for op in plan:
+        if op.key is not key:
+            if key is not None:
+                yield key, ops
+            key, ops = op.key, []
+        ops.append(op)
+    if key is not None:
+        yield key, ops
 
 
 def _observe(

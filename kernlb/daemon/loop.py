@@ -253,11 +253,13 @@ class Reconciler:
         ours = (ref for ref in refs if ref in made.ops or ref in self.runtime.owned)
         self.runtime.own({ref: self.desired[ref].name for ref in ours if ref in self.desired})
         failures: dict[ServiceRef, str] = {}
+        for ref in made.ops:
+            self._verified.pop(ref, None)
         for kind, plan in made.plans.items():
-            for op in plan:
-                self._verified.pop(ServiceRef(kind, op.key), None)
             for stage in Stage:
-                sound = [op for op in plan.stage(stage) if ServiceRef(kind, op.key) not in failures]
+                sound: Sequence[Op] = plan.stage(stage)
+                if failures:
+                    sound = [op for op in sound if ServiceRef(kind, op.key) not in failures]
                 refused = await self._apply(kind, sound)
                 for failure in refused:
                     failures.setdefault(ServiceRef(kind, failure.op.key), str(failure))
