@@ -43,8 +43,15 @@ def commands(line: str) -> Iterator[list[str]]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
+    target = False  # is the next word where a redirection leads?
     for word in [*lexer, ";"]:
-        if set(word) <= set("|&;()<>"):
+        if set(word) <= set("<>&") and set(word) & set("<>"):
+            target = True
+            if words and words[-1] in ("1", "2"):
+                words.pop()
+        elif target:
+            target = False
+        elif set(word) <= set("|&;()"):
             if words:
                 yield words
             words = []
