@@ -65,11 +65,15 @@ def rules_as_text(services: int, servers: int) -> str:
 def fresh() -> None:
     """IPVS as after boot, with the scheduler loaded so that no contender waits for it."""
     subprocess.run(["ipvsadm", "-C"], capture_output=True, check=False)
-    for module in ("ip_vs_rr", "ip_vs_mh", "ip_vs"):
+    for module in [*(m for m in loaded_modules() if m.startswith("ip_vs_")), "ip_vs"]:
         subprocess.run(["modprobe", "-rq", module], check=False)
-    if any(line.startswith("ip_vs ") for line in Path("/proc/modules").read_text().splitlines()):
+    if "ip_vs" in loaded_modules():
         sys.exit("cannot unload ip_vs: something uses it")
     subprocess.run(["modprobe", "-a", "ip_vs", "ip_vs_rr", "ip_vs_mh"], check=True)
+
+
+def loaded_modules() -> list[str]:
+    return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
 
 
 def timed(work: Callable[[], object]) -> float:
