@@ -23,7 +23,7 @@ MARKERS = (
     "timeout(seconds): how long each of setup, call and teardown may take",
 )
 IN_GUEST = "KERNLB_IN_GUEST" in os.environ
-TIME_LIMIT = 300.0 if IN_GUEST else 60.0
+TIME_LIMIT = 300.0 if IN_GUEST else 120.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

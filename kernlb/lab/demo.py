@@ -26,7 +26,7 @@ from kernlb.lab.network import Lab, LabError
 SERVICE = "web"
 WEIGHTS = {"server1": 1, "server2": 2, "server3": 3}
 REQUESTS = 60  # ten rounds of the weights
-RATE = 20.0  # requests a second of the stream
+RATE = 10.0  # requests a second of the stream
 START_SECONDS, SETTLE_SECONDS = 90.0, 60.0
 
 
@@ -69,6 +69,7 @@ class Demo:
         with self.log.open("wb") as log:
             process = self.lab.popen("balancer", argv, stdout=log, stderr=log)
         try:
+            _ = self.lab.load  # starts beside the daemon, which takes seconds in a guest
             wait_for(lambda: self.answers(process), START_SECONDS, "the daemon answers")
             say("kernlbd answers on its control socket")
             yield
@@ -123,8 +124,6 @@ class Demo:
             self.expect(stream, {"server1"})
             self.kernlb("server", "rm", SERVICE, str(third.v4))
             self.expect(stream, {"server1"})
-            self.kernlb("server", "enable", SERVICE, str(second.v4))
-            self.expect(stream, {"server1", "server2"})
         finally:
             record = stream.stop()
         for failure in record.failures[:5]:

@@ -192,7 +192,18 @@ def _qemu_command(
     python = os.path.realpath(sys.executable)
     init = Path(__file__).with_name("guest.py")
     line = f"{KERNEL_LINE} init={python} -- -I -S {init}"
-    argv = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    # A guest must not outlive whoever waits for it, even when that one is killed.
+    argv = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        QEMU,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+    ]
     argv += ["-machine", "q35", "-m", size.memory, "-smp", str(size.cpus)]
     argv += ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg", "-cpu", EMULATED_CPU]
     argv += ["-kernel", str(images.kernel), "-initrd", str(images.initramfs), "-append", line]
