@@ -39,7 +39,7 @@ async def test_a_kill_between_ownership_and_service_leaves_nothing_foreign(world
     world.kernel.before_each = killed
     world.write("a", web("10.0.0.1", port=81))
     with pytest.raises(Killed):
-        await world.changes.reload(cause="start")
+        await world.changes.start()
     world.kernel.before_each = lambda op: None
     world.restart()
     await world.start()

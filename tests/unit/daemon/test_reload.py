@@ -17,7 +17,7 @@ BAD = "address: 192.0.2.10\nport: 80\nscheduler: foo\n"
 @story
 async def test_a_start_makes_services_then_servers(world: World) -> None:
     world.write("web", web("10.0.0.1*3", "10.0.0.2"))
-    change = await world.changes.reload(cause="start")
+    change = await world.changes.reload()
     assert world.journal == [
         "+ service tcp/192.0.2.10:80 wlc",
         "+ server tcp/192.0.2.10:80 10.0.0.1:80 weight 3 nat",
@@ -112,7 +112,7 @@ async def test_a_missing_directory_at_start_removes_nothing(world: World) -> Non
     await world.start(web=web("10.0.0.1"))
     shutil.rmtree(world.directory)
     world.restart()
-    change = await world.changes.reload(cause="start")
+    change = await world.changes.reload()
     await world.audit.walk()
     assert world.journal == []
     assert world.weights(key()) == {"10.0.0.1": 1}

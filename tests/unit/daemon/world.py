@@ -170,7 +170,7 @@ class World:
         """Write documents, and have a daemon start with them; forget how it got there."""
         for name, wish in wishes.items():
             self.write(name, wish)
-        await self.changes.reload(cause="start")
+        await self.changes.start()
         self.forget()
 
     def forget(self) -> None:

@@ -30,7 +30,7 @@ def test_an_unsolicited_advertisement_goes_to_all_nodes_and_overrides() -> None:
         "60000000" "0020" "3a" "ff"  # 32 bytes of ICMPv6, hop limit 255
         "20010db8000000000000000000000010"
         "ff020000000000000000000000000001"
-        "88" "00" f"{built[56:58].hex()}" "20000000"  # neighbour advertisement, O set, S and R clear
+        "88" "00" f"{built[56:58].hex()}" "20000000"  # advertisement, O set, S and R clear
         "20010db8000000000000000000000010"
         "02" "01" "02005e100001"  # option: target link-layer address
     )  # fmt: skip
