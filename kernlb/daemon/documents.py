@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernlb.config import Fault, Index, located, parse_service, validate_set
-from kernlb.config.errors import ConfigError
+from kernlb.config.errors import ConfigError, shown
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import ProblemKind
 from kernlb.daemon.desired import Declarations
@@ -144,7 +144,7 @@ class Documents:
         try:
             return self._store.path(name)
         except ConfigError as error:
-            raise invalid(f"cannot use service name {name}", error.faults) from error
+            raise invalid(f"cannot use service name {shown(name)}", error.faults) from error
 
     def _unavailable(self, declarations: Iterable[Declaration]) -> list[Fault]:
         return [
