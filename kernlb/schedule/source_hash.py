@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from kernlb.model import Family, IPAddress, ServerKey
 from kernlb.schedule.maglev import folded
 
-TABLE_SIZE = 256
+TABLE_BITS = 8  # CONFIG_IP_VS_SH_TAB_BITS: Kconfig's default, and the distributions'
+TABLE_SIZE = 1 << TABLE_BITS
+_GOLDEN_RATIO_32 = 0x61C88647
 
 
 def table(servers: Sequence[tuple[ServerKey, int]], family: Family) -> list[ServerKey] | None:
@@ -33,6 +35,8 @@ def table(servers: Sequence[tuple[ServerKey, int]], family: Family) -> list[Serv
 def slot(client: IPAddress, port: int = 0) -> int:
     """The bucket of a client; ``port`` is its source port with the flag sh-port, else 0.
 
-    Kernels since 3.12 add the port to the folded address before they multiply.
+    Of the product the highest bits count (hash_32() in linux/hash.h; kernels before 4.18 took
+    the lowest of another).
     """
-    return (port + folded(client, Family.of(client))) * 2654435761 % TABLE_SIZE
+    product = (port + folded(client, Family.of(client))) * _GOLDEN_RATIO_32 & 0xFFFFFFFF
+    return product >> 32 - TABLE_BITS

@@ -223,11 +223,11 @@ def test_without_servers_there_are_no_buckets() -> None:
 
 @pytest.mark.parametrize(
     ("client", "port", "bucket"),
-    [  # (port + address) * 2654435761 (0x9E3779B1) in 32 bits, its lowest 8
-        ("0.0.0.1", 0, 0xB1),
-        ("0.0.0.1", 1, 0x62),
-        ("255.255.255.255", 0, 0x4F),
-        ("::1", 0, 0xB1),
+    [  # (port + address) * 0x61C88647 in 32 bits, its highest 8
+        ("0.0.0.1", 0, 0x61),
+        ("0.0.0.1", 1, 0xC3),
+        ("255.255.255.255", 0, 0x9E),
+        ("::1", 0, 0x61),
         ("0:0:0:1::1", 0, 0),
     ],
 )

@@ -16,7 +16,7 @@ from kernlb.control.protocol import ProblemKind, SyncState
 from kernlb.lab.namespaces import inside
 from tests.netns.ipvs.conftest import StartDaemon
 from tests.netns.ipvs.daemon import Daemon
-from tests.netns.ipvs.ipvsadm import holdings, ipvsadm
+from tests.netns.ipvs.ipvsadm import Service, holdings, ipvsadm
 from tests.netns.ipvs.views import asked, shown
 from tests.netns.ipvs.wait import wait_for
 
@@ -83,19 +83,17 @@ def foreign(namespace: str) -> Iterator[str]:
 @pytest.mark.parametrize("change", CHANGES)
 def test_drift_is_repaired_within_the_audit_period(daemon: Daemon, change: str) -> None:
     wanted = {service.key: service for service in (asked(WEB), asked(EDGE))}
-    assert holdings(daemon.namespace) == wanted
+    assert holds(daemon, wanted)
     repaired = daemon.client.status().drift_repaired
     at = time.time()
     ipvsadm(daemon.namespace, *CHANGES[change])
-    assert holdings(daemon.namespace) != wanted
 
     limit = AUDIT_INTERVAL + SLACK
-    wait_for(lambda: holdings(daemon.namespace) == wanted, limit, f"{change} and put right")
-
     expected = repaired + (2 if change == "everything removed" else 1)
     wait_for(
-        lambda: daemon.client.status().drift_repaired == expected, limit, "the repair is counted"
+        lambda: daemon.client.status().drift_repaired == expected, limit, f"{change}, which is seen"
     )
+    assert holds(daemon, wanted)
     status = daemon.client.status()
     told = [event for event in status.events if event.time >= at and event.cause == "audit"]
     assert len(told) == expected - repaired
@@ -106,7 +104,7 @@ def test_drift_is_repaired_within_the_audit_period(daemon: Daemon, change: str) 
 
 def test_a_foreign_service_is_shown_and_left_alone(daemon: Daemon, foreign: str) -> None:
     def is_shown() -> bool:
-        return daemon.client.status().foreign == [f"ipvs:{FOREIGN_KEY}"]
+        return daemon.client.status().foreign == [FOREIGN_KEY]
 
     wait_for(is_shown, AUDIT_INTERVAL + SLACK, "the foreign service is in the status")
     (listed,) = [each for each in daemon.client.services() if not each.name]
@@ -152,6 +150,10 @@ def test_a_foreign_service_gives_a_conflict_until_it_is_adopted(
     assert shown(daemon.client.service("mine")) == asked(mine)
     daemon.client.remove_service("mine")
     assert FOREIGN_KEY not in holdings(daemon.namespace)
+
+
+def holds(daemon: Daemon, wanted: dict[str, Service]) -> bool:
+    return holdings(daemon.namespace) == wanted
 
 
 def rules_of_foreign(namespace: str) -> str:
