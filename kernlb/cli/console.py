@@ -93,7 +93,7 @@ class Console:
                 self.note(f"warning: {warning}")
             for fault in change.faults:
                 self.error(fault_text(fault))
-            if change.faults:
+            if any(fault.file for fault in change.faults):
                 self.note("of a bad file the last good version, if there is one, stays in force")
         if change.ops and not change.applied and not dry_run:
             if not self.json:

@@ -244,18 +244,5 @@ def ls(console: Console, service: str | None) -> int:
 
 
 def _servers(client: Client, only: str | None) -> list[tuple[str, ServerView]]:
-    from kernlb.control.client import ControlError
-    from kernlb.control.protocol import ProblemKind
-
-    if only is not None:
-        return [(only, server) for server in client.service(only).servers]
-    found = []
-    for name in [each.name for each in client.services() if each.name]:
-        try:
-            view = client.service(name)
-        except ControlError as error:
-            if error.problem.type is ProblemKind.NOT_FOUND:
-                continue  # removed since the list was made
-            raise
-        found += [(name, server) for server in view.servers]
-    return found
+    views = client.services_in_full() if only is None else [client.service(only)]
+    return [(view.name, server) for view in views for server in view.servers]

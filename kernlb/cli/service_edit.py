@@ -40,6 +40,7 @@ from kernlb.cli.settings import (
 )
 @service_options
 @click.option("--replace", is_flag=True, help="Replace the service if it exists.")
+@click.option("--adopt", is_flag=True, help="Take over a service that the kernel has already.")
 @dry_run
 @pass_console
 def add(
@@ -49,6 +50,7 @@ def add(
     address: Document | None,
     servers: tuple[Document, ...],
     replace: bool,
+    adopt: bool,
     dry_run: bool,
     **given: Any,
 ) -> int:
@@ -59,9 +61,10 @@ def add(
     _check_key(document)
     if servers:
         document["servers"] = list(servers)
-    client = console.client()
-    put = client.replace_service if replace else client.add_service
-    return console.report(put(name, document, dry_run=dry_run), dry_run)
+    change = console.client().add_service(
+        name, document, replace=replace, adopt=adopt, dry_run=dry_run
+    )
+    return console.report(change, dry_run)
 
 
 @click.command(

@@ -68,6 +68,10 @@ class Client:
     def services(self) -> list[ServiceSummary]:
         return self._call("GET", "/services", list[ServiceSummary])
 
+    def services_in_full(self) -> list[ServiceView]:
+        """Every declared service, its kernel side freshly read."""
+        return self._call("GET", "/services", list[ServiceView], query={"full": "true"})
+
     def service(self, name: str) -> ServiceView:
         return self._call("GET", _service(name), ServiceView)
 
@@ -75,11 +79,19 @@ class Client:
         query = {} if service is None else {"service": service}
         return self._call("GET", "/stats", list[ServiceStatsView], query=query)
 
-    def add_service(self, name: str, document: Document, *, dry_run: bool = False) -> Change:
-        return self._change("PUT", _service(name), document, dry_run)
-
-    def replace_service(self, name: str, document: Document, *, dry_run: bool = False) -> Change:
-        return self._change("PUT", _service(name), document, dry_run, {"replace": "true"})
+    def add_service(
+        self,
+        name: str,
+        document: Document,
+        *,
+        replace: bool = False,
+        adopt: bool = False,
+        dry_run: bool = False,
+    ) -> Change:
+        """``replace`` a service of that name; ``adopt`` one that the kernel has already."""
+        asked = {"replace": replace, "adopt": adopt}
+        query = {name: "true" for name, on in asked.items() if on}
+        return self._change("PUT", _service(name), document, dry_run, query)
 
     def edit_service(self, name: str, patch: Document, *, dry_run: bool = False) -> Change:
         return self._change("PATCH", _service(name), patch, dry_run)

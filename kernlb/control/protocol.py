@@ -5,6 +5,7 @@
 | GET /v1/version                                    |                | Version               |
 | GET /v1/status                                     |                | Status                |
 | GET /v1/services                                   |                | list of ServiceSummary|
+| GET /v1/services?full=true                         |                | list of ServiceView   |
 | GET /v1/services/NAME                              |                | ServiceView           |
 | PUT /v1/services/NAME                              | a document     | Change                |
 | PATCH /v1/services/NAME                            | merge patch    | Change                |

@@ -109,6 +109,8 @@ class ControlServer:
         return _json(self._overview.status())
 
     async def _services(self, request: web.Request) -> web.Response:
+        if _switch(request, "full"):
+            return _json(await self._overview.services_in_full())
         return _json(self._overview.services())
 
     async def _service(self, request: web.Request) -> web.Response:

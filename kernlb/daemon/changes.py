@@ -49,6 +49,10 @@ class Changes:
         self._reread_settings = reread_settings
         self._lock = asyncio.Lock()
 
+    def source(self, name: str) -> str:
+        """The file of a service, as faults name it."""
+        return self._documents.source(name)
+
     # -- documents
 
     async def put(

@@ -329,7 +329,7 @@ class Reconciler:
 def _conflict(declaration: Declaration) -> str:
     return (
         f"cannot take over {declaration.service.key}: it is in the kernel and kernlb did not "
-        f"make it (kernlb service adopt {declaration.name}, or remove it there)"
+        "make it (adopt it, or remove it there)"
     )
 
 

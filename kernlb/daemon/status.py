@@ -73,11 +73,16 @@ class Overview:
             for each in sorted(reconciler.desired.declarations.values(), key=lambda each: each.name)
         ]
         declared += [
-            ServiceSummary(name, "", "", "", "", 0, 0, SyncState.INVALID)
+            ServiceSummary(name, "", "", "", "", 0, 0, SyncState.INVALID, error=self._why(name))
             for name in sorted(reconciler.desired.held)
         ]
         foreign = self._audit.foreign
         return declared + [foreign_summary(ref, foreign[ref]) for ref in sorted(foreign, key=str)]
+
+    def _why(self, name: str) -> str:
+        """What is wrong with the file of a service that was never good."""
+        source = self._changes.source(name)
+        return next((str(fault) for fault in self._changes.faults if fault.file == source), "")
 
     def report(self, declaration: Declaration) -> Report:
         report = self._reconciler.report(declaration)
@@ -99,6 +104,15 @@ class Overview:
             observed,
             reconciler.runtime.holds(name),
         )
+
+    async def services_in_full(self) -> list[ServiceView]:
+        """Every declared service as :meth:`service` tells it."""
+        views = []
+        for name in sorted(self._reconciler.desired.declarations):
+            if name in self._reconciler.desired.declarations:  # others had their turn meanwhile
+                views.append(self.service(name))
+            await asyncio.sleep(0)
+        return views
 
     async def stats(self, names: Sequence[str]) -> list[ServiceStatsView]:
         """Counters of the named services, of all where none is named."""

@@ -34,7 +34,15 @@ from kernlb.model import (
     VirtualService,
     endpoint,
 )
-from kernlb.plan import AddServer, AddService, EditServer, EditService, Op, RemoveServer
+from kernlb.plan import (
+    AddServer,
+    AddService,
+    EditServer,
+    EditService,
+    Op,
+    RemoveServer,
+    RemoveService,
+)
 from kernlb.vip.plan import AddVip, VipOp
 
 _STATES: dict[Role, ServerState] = {
@@ -61,7 +69,7 @@ def change_view(
     warnings: Iterable[str] = (),
 ) -> Change:
     return Change(
-        ops=[*map(_op_view, outcome.ops), *map(_vip_op_view, outcome.vip_ops)],
+        ops=_in_order(outcome),
         applied=applied,
         moved=[
             Moved(str(ref.key), moved.scheduler, moved.share)
@@ -71,6 +79,13 @@ def change_view(
         warnings=list(warnings),
         faults=[fault_view(fault) for fault in faults],
     )
+
+
+def _in_order(outcome: Outcome) -> list[OpView]:
+    """VIPs come after the servers behind them and go before the services they lead to."""
+    last = [op for op in outcome.ops if isinstance(op, RemoveService)]
+    first = [op for op in outcome.ops if not isinstance(op, RemoveService)] if last else outcome.ops
+    return [*map(_op_view, first), *map(_vip_op_view, outcome.vip_ops), *map(_op_view, last)]
 
 
 def _op_view(op: Op) -> OpView:

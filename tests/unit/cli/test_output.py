@@ -26,6 +26,7 @@ def lines(text):
 @pytest.fixture
 def full(daemon):
     daemon.says("GET /v1/services", views.SUMMARIES)
+    daemon.says("GET /v1/services?full=true", [views.WEB, views.service()])
     daemon.says("GET /v1/services/web", views.WEB)
     daemon.says("GET /v1/services/dns", views.service())
     daemon.says("GET /v1/stats", views.STATS)
