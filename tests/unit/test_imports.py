@@ -1,0 +1,382 @@
+"""Which part of kernlb may lean on which: the layers as a table, held to the real import graph.
+
+Every import statement counts, at the top of a module or inside a function; those under
+``if TYPE_CHECKING`` do not, for they never run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kernlb
+
+ROOT = Path(kernlb.__file__).parent
+
+# A layer: its modules, and what of kernlb they may import beside each other. Each module is in
+# exactly one; a pattern of the right column names modules, not layers.
+LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "version": (("kernlb",), ()),
+    "values": (("kernlb.model", "kernlb.plan", "kernlb.declaration"), ()),
+    "decisions": (
+        ("kernlb.reconcile", "kernlb.intent", "kernlb.schedule", "kernlb.schedule.*"),
+        ("kernlb.model", "kernlb.plan", "kernlb.declaration"),
+    ),
+    "vip": (
+        ("kernlb.vip", "kernlb.vip.plan", "kernlb.vip.announce"),
+        ("kernlb.model",),
+    ),
+    "vip door": (("kernlb.vip.netlink",), ("kernlb.model", "kernlb.vip.*")),
+    "config": (("kernlb.config", "kernlb.config.*"), ("kernlb.model", "kernlb.declaration")),
+    "store": (("kernlb.store",), ("kernlb.config", "kernlb.config.*", "kernlb.declaration")),
+    "datapath": (
+        ("kernlb.datapath", "kernlb.datapath.*"),
+        ("kernlb.model", "kernlb.plan"),
+    ),
+    "protocol": (("kernlb.control", "kernlb.control.protocol", "kernlb.control.problem"), ()),
+    "client": (
+        ("kernlb.control.client", "kernlb.control.wire"),
+        ("kernlb.control.protocol",),
+    ),
+    "server": (
+        ("kernlb.control.server", "kernlb.control.access"),
+        (
+            "kernlb",
+            "kernlb.control",
+            "kernlb.control.pro*",
+            "kernlb.daemon.changes",
+            "kernlb.daemon.status",
+            "kernlb.intent",
+        ),
+    ),
+    "metrics": (("kernlb.metrics",), ("kernlb", "kernlb.control.protocol")),
+    "daemon": (
+        ("kernlb.daemon", "kernlb.daemon.*"),
+        (
+            "kernlb",
+            "kernlb.model",
+            "kernlb.plan",
+            "kernlb.declaration",
+            "kernlb.reconcile",
+            "kernlb.intent",
+            "kernlb.schedule.*",
+            "kernlb.vip.*",
+            "kernlb.config*",
+            "kernlb.store",
+            "kernlb.datapath*",
+            "kernlb.control.pro*",
+            "kernlb.control.server",
+            "kernlb.metrics",
+        ),
+    ),
+    "command line": (
+        ("kernlb.cli", "kernlb.cli.*"),
+        ("kernlb", "kernlb.control.client", "kernlb.control.protocol"),
+    ),
+    "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb",)),
+}
+
+# Single edges that the table above does not allow, and why they are there all the same.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
+    ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",
+    ("kernlb.cli.lab", "kernlb.lab*"): "`kernlb lab` is the lab, loaded when it is asked",
+}
+
+# Parts that only compute: no clock, no file, no socket, no process, no event loop.
+PURE = (
+    "kernlb.model",
+    "kernlb.plan",
+    "kernlb.declaration",
+    "kernlb.reconcile",
+    "kernlb.intent",
+    "kernlb.schedule*",
+    "kernlb.vip.plan",
+    "kernlb.vip.announce",
+    "kernlb.config.address",
+    "kernlb.config.block",
+    "kernlb.config.conflicts",
+    "kernlb.config.document",
+    "kernlb.config.duration",
+    "kernlb.config.edit",
+    "kernlb.config.errors",
+    "kernlb.config.plain",
+    "kernlb.config.schema",
+    "kernlb.config.servers",
+    "kernlb.config.service",
+    "kernlb.config.settings_document",
+    "kernlb.config.shape",
+    "kernlb.config.splice",
+    "kernlb.config.syntax",
+    "kernlb.control.protocol",
+    "kernlb.control.problem",
+    "kernlb.daemon.views",
+    "kernlb.daemon.outcome",
+    "kernlb.daemon.draft",
+    "kernlb.datapath",
+    "kernlb.datapath.fake",
+    "kernlb.datapath.ipvs.abi",
+    "kernlb.datapath.ipvs.attributes",
+    "kernlb.datapath.ipvs.program",
+    "kernlb.datapath.ipvs.replies",
+    "kernlb.datapath.ipvs.requests",
+    "kernlb.datapath.ipvs.shape",
+)
+VALUES = frozenset(
+    {
+        *("__future__", "collections", "contextlib", "copy", "dataclasses", "difflib", "enum"),
+        *("errno", "functools", "hashlib", "io", "ipaddress", "itertools", "json", "math", "re"),
+        *("struct", "types", "typing", "msgspec", "yaml", "ruamel"),
+    }
+)
+# `socket` for its constants and inet_pton alone, which open nothing.
+SOCKET_CONSTANTS = (
+    "kernlb.config.address",
+    "kernlb.datapath.ipvs.replies",
+    "kernlb.datapath.ipvs.requests",
+)
+
+# One door per outside thing: who alone may import it. The lab sets up namespaces, runs guests
+# and answers as a backend; it is no part of the daemon.
+DOORS: dict[str, tuple[str, ...]] = {
+    "socket": (
+        "kernlb.control.access",
+        "kernlb.control.server",
+        "kernlb.control.wire",
+        "kernlb.daemon.notify",
+        "kernlb.datapath.ipvs.netlink",
+        "kernlb.vip.netlink",
+        *SOCKET_CONSTANTS,
+        "kernlb.lab.*",
+    ),
+    "subprocess": ("kernlb.datapath.ipvs.netlink", "kernlb.lab.*"),  # modprobe ip_vs
+    "pyroute2": ("kernlb.vip.netlink", "kernlb.lab.*"),
+    "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
+    "prometheus_client": ("kernlb.metrics",),
+    "uvloop": ("kernlb.daemon",),
+    "click": ("kernlb.cli.*",),
+    "yaml": ("kernlb.config.*",),
+    "ruamel": ("kernlb.config.edit",),
+    "signal": ("kernlb.daemon.app", "kernlb.lab.*"),
+    "ctypes": ("kernlb.lab.*",),
+}
+
+# Heavy to import, hence never at the top of what the command line loads to start.
+HEAVY = {"aiohttp", "pyroute2", "prometheus_client", "uvloop", "ruamel", "yaml", "asyncio"}
+
+
+class Import(NamedTuple):
+    importer: str
+    imported: str
+    lazy: bool  # inside a function
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("kernlb", *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import of every module; of kernlb's own, the module that is meant."""
+    return tuple(
+        Import(name, imported, lazy)
+        for name, path in modules().items()
+        for imported, lazy in sorted(set(_imports(ast.parse(path.read_text()), lazy=False)))
+    )
+
+
+def _imports(node: ast.AST, *, lazy: bool) -> Iterator[tuple[str, bool]]:
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=otherwise):
+                for statement in otherwise:
+                    yield from _imports(statement, lazy=lazy)
+            case ast.Import(names=names):
+                yield from ((each.name, lazy) for each in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                for each in names:
+                    inner = f"{module}.{each.name}"
+                    yield (inner if inner in modules() else module), lazy
+            case ast.ImportFrom():
+                raise AssertionError("relative imports hide what they import")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                yield from _imports(child, lazy=True)
+            case _:
+                yield from _imports(child, lazy=lazy)
+
+
+def is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def layer_of(name: str) -> str:
+    (layer,) = [layer for layer, (members, _) in LAYERS.items() if is_one_of(name, members)]
+    return layer
+
+
+def package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_is_in_one_layer(name: str) -> None:
+    layers = [layer for layer, (members, _) in LAYERS.items() if is_one_of(name, members)]
+    assert len(layers) == 1, f"{name} is in {layers}: see LAYERS"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_leans_on_what_it_may(layer: str) -> None:
+    members, allowed = LAYERS[layer]
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if package(each.imported) == "kernlb"
+        and is_one_of(each.importer, members)
+        and not is_one_of(each.imported, (*members, *allowed))
+        and not is_excepted(each)
+    ]
+    assert not wrong
+
+
+def is_excepted(each: Import) -> bool:
+    return each.lazy and any(
+        each.importer == importer and fnmatchcase(each.imported, imported)
+        for importer, imported in EXCEPTIONS
+    )
+
+
+def test_every_exception_is_still_needed() -> None:
+    for importer, imported in EXCEPTIONS:
+        assert any(
+            each.importer == importer and fnmatchcase(each.imported, imported) for each in imports()
+        ), f"{importer} does not import {imported} any more"
+
+
+def test_pure_modules_compute_and_do_nothing_else() -> None:
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if is_one_of(each.importer, PURE)
+        and package(each.imported) not in VALUES | {"kernlb"}
+        and not (each.imported == "socket" and each.importer in SOCKET_CONSTANTS)
+    ]
+    assert not wrong
+
+
+def test_pure_values_and_decisions_lean_on_pure_modules_only() -> None:
+    impure = [name for name in modules() if not is_one_of(name, PURE)]
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if each.imported in impure
+        and layer_of(each.importer) in ("values", "decisions", "vip", "protocol")
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_every_pure_module_is_there(pattern: str) -> None:
+    assert any(fnmatchcase(name, pattern) for name in modules())
+
+
+@pytest.mark.parametrize("name", SOCKET_CONSTANTS)
+def test_pure_modules_use_constants_of_sockets_and_open_none(name: str) -> None:
+    tree = ast.parse(modules()[name].read_text())
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "socket"
+    }
+    used |= {
+        each.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "socket"
+        for each in node.names
+    }
+    opens_nothing = {"inet_pton", "inet_ntop", "htons", "ntohs", "htonl", "ntohl"}
+    assert used
+    assert all(word in opens_nothing or word.isupper() for word in used), used
+
+
+@pytest.mark.parametrize("outside", DOORS)
+def test_an_outside_thing_has_its_doors(outside: str) -> None:
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if package(each.imported) == outside and not is_one_of(each.importer, DOORS[outside])
+    ]
+    assert not wrong
+
+
+def test_one_module_opens_netlink_sockets_and_one_raw_frames() -> None:
+    assert openers_of("AF_NETLINK") == ["kernlb.datapath.ipvs.netlink"]
+    assert openers_of("AF_PACKET") == ["kernlb.vip.netlink"]
+
+
+def openers_of(family: str) -> list[str]:
+    """Modules that name a family of sockets, the lab aside."""
+    return [
+        name
+        for name, path in modules().items()
+        if layer_of(name) != "lab"
+        and any(
+            isinstance(node, ast.Attribute) and node.attr == family
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+
+
+def test_the_composition_root_is_imported_by_its_door_alone() -> None:
+    importers = [each for each in imports() if each.imported == "kernlb.daemon.app"]
+    assert importers == [Import("kernlb.daemon", "kernlb.daemon.app", lazy=True)]
+
+
+def test_only_the_composition_root_knows_the_real_datapaths_and_doors() -> None:
+    wrong = [
+        f"{each.importer} imports {each.imported}"
+        for each in imports()
+        if each.importer.startswith("kernlb.daemon.")
+        and is_one_of(each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink"))
+        and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.host")
+    ]
+    assert not wrong
+
+
+def test_the_command_line_starts_light() -> None:
+    """What `kernlb --help` loads: the closure of the imports at the top of modules."""
+    reached, waiting = set[str](), ["kernlb.cli", "kernlb.cli.app"]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        waiting += [each.imported for each in imports() if each.importer == name and not each.lazy]
+    assert not {package(name) for name in reached} & HEAVY
+    assert not [name for name in reached if is_one_of(name, ("kernlb.daemon*", "kernlb.config*"))]
+    assert not [name for name in reached if is_one_of(name, ("kernlb.datapath*", "kernlb.model"))]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for each in imports():
+        # a package and its own modules: the package's __init__ is what they have in common
+        if each.imported in graph and not each.lazy:
+            graph[each.importer].add(each.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
