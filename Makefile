@@ -1,6 +1,7 @@
 # Every target sets up what it needs first. On a fresh machine: sudo make demo, sudo make test.
 PYTHON := .venv/bin/python
 RUNG := $(PYTHON) -m kernlb.lab.rung
+BENCH ?= bench.scale
 export DATAPATH ?= ipvs
 MAKEFLAGS += --no-print-directory
 
@@ -22,10 +23,12 @@ check: setup  ## lint, format, types, and that imports point one way
 	@$(PYTHON) -m ruff check -q
 	@$(PYTHON) -m ruff format -q --check
 	@$(PYTHON) -m mypy --no-error-summary
+	@$(PYTHON) -m pytest -q --no-header --no-summary tests/unit/test_imports.py >/dev/null || \
+		$(PYTHON) -m pytest -q tests/unit/test_imports.py
 
-bench: setup  ## measure, on a kernel with IPVS; results in bench/out (needs root)
+bench: setup  ## measure on a kernel with IPVS; BENCH=bench.scale ARGS=... (needs root)
 	@mkdir -p bench/out
-	@$(RUNG) --timeout 3600 --memory 4G --share bench/out -- $(PYTHON) -m bench $(ARGS)
+	@$(RUNG) --timeout 3600 --memory 4G --share bench/out -- $(PYTHON) -m $(BENCH) $(ARGS)
 
 lab: setup  ## bring the lab up on this kernel and show it (needs root; down: kernlb lab down)
 	@$(PYTHON) -m kernlb.cli lab up
