@@ -51,10 +51,11 @@ class Balancer:
         self._datapath.close()
 
     def fresh_vip(self, version: int) -> IPAddress:
-        """An address that is routed to the balancer and was no test's before."""
+        """An address that is routed to the balancer and was no test's for a good while."""
+        vips = self.topology.vips(version)
         number = self._taken[version]
         self._taken[version] += 1
-        return self.topology.vips(version)[number]
+        return vips[number % len(vips)]
 
     def servers(
         self, version: int, weights: Mapping[str, int] = EQUAL, **settings: Any
@@ -71,7 +72,7 @@ class Balancer:
 
     def declare(self, name: str, document: Json) -> None:
         """Add the service, or make it another."""
-        self.daemon.client.replace_service(name, document)
+        self.daemon.client.add_service(name, document, replace=True)
 
     def state(self, document: Json) -> ServiceState:
         """What the kernel holds for a document's service, servers in the kernel's order."""

@@ -47,7 +47,8 @@ class Daemon:
         (self.config / "kernlb.yaml").write_text(json.dumps({"metrics_listen": False, **settings}))
 
     def start(self, *options: str, wait: bool = True) -> None:
-        import kernlb.daemon.app  # noqa: F401 (imported here once, for every fork)
+        import kernlb.daemon.app  # imported here once, for every fork
+        import kernlb.vip.netlink  # noqa: F401 (where there are VIPs)
 
         self.socket.unlink(missing_ok=True)  # so that who waits does not meet a dead one's
         argv = ["--config-dir", str(self.config), "--state-dir", str(self._state)]

@@ -116,8 +116,8 @@ def test_a_firewall_mark_makes_one_service_of_several_ports(
 @pytest.fixture
 def marks(balancer: Balancer, vip: IPAddress) -> Iterator[None]:
     rules = f"""table ip kernlbtest {{ chain marking {{
-        type filter hook prerouting priority mangle
-        ip daddr {vip} tcp dport {{ 80, 8080 }} meta mark set 7
+        type filter hook prerouting priority mangle;
+        ip daddr {vip} tcp dport {{ 80, 8080 }} meta mark set 7;
     }} }}"""
     balancer.lab.exec("balancer", ["nft", "-f", "-"], input=rules)
     yield
