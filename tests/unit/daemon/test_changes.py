@@ -94,7 +94,7 @@ async def test_a_dry_run_changes_nothing(world: World) -> None:
     await world.start(web=web("10.0.0.1", "10.0.0.2", vip={"interface": "eth0"}))
     before, text = world.saved(), world.text("web")
     change = await world.changes.delete("web", dry_run=True)
-    assert [op.text.split()[:2] for op in change.ops] == [["-", "service"], ["-", "vip"]]
+    assert [op.text.split()[:2] for op in change.ops] == [["-", "vip"], ["-", "service"]]
     await world.changes.patch("web", {"scheduler": "rr"}, dry_run=True)
     await world.put("new", web("10.0.0.3", port=81), dry_run=True)
     await world.changes.add_server("web", {"address": "10.0.0.3"}, dry_run=True)

@@ -70,7 +70,7 @@ async def test_a_declaration_of_a_foreign_service_is_a_conflict(world: World) ->
     assert world.state("web") is SyncState.CONFLICT
     assert world.state("a") is SyncState.SYNCED
     assert "kernlb did not make it" in change.faults[0].message
-    assert "kernlb service adopt web" in world.listed()["web"].error
+    assert "adopt it, or remove it there" in world.listed()["web"].error
 
 
 @story
