@@ -11,10 +11,12 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernlb import __version__
+from kernlb.config import Fault
 from kernlb.config.settings import Settings, load_settings
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import DatapathStatus
@@ -89,6 +91,7 @@ class App:
             control.claim(self._options.socket)
             self._apply_host(self._settings)
             await self._changes.start()
+            _log_faults(self._changes.faults)
             await control.start()  # not before: a change beside nothing in force removes the rest
             await self._start_metrics(metrics)
             log.info("kernlbd %s ready: %s", __version__, self._summary())
@@ -132,11 +135,10 @@ class App:
             self._reload.clear()
             notify.reloading()
             try:
-                faults = (await self._changes.reload()).faults
+                await self._changes.reload()
+                _log_faults(self._changes.faults)
             except RequestRefusedError as error:  # bad settings: the old ones stay in force
-                faults = error.problem.faults
-            for fault in faults:
-                log.error("%s:%d: %s: %s", fault.file, fault.line, fault.key, fault.message)
+                _log_faults(Fault(f.message, f.file, f.line, f.key) for f in error.problem.faults)
             notify.notify("READY=1", f"STATUS={self._summary()}")
 
     def _read_settings(self) -> None:
@@ -175,6 +177,11 @@ def open_datapaths(fake: bool) -> tuple[dict[DatapathKind, Datapath], list[Datap
     except DatapathUnavailableError as error:
         log.warning("%s", error)
         return {}, [DatapathStatus(DatapathKind.IPVS, False, detail=str(error))]
+
+
+def _log_faults(faults: Iterable[Fault]) -> None:
+    for fault in faults:
+        log.error("%s", fault)
 
 
 def _address_door() -> AddressDoor:

@@ -25,7 +25,8 @@ from kernlb.control.protocol import SyncState
 from kernlb.daemon.desired import Declarations, Desired
 from kernlb.daemon.draft import Draft, draft
 from kernlb.daemon.events import Events
-from kernlb.daemon.outcome import UNKNOWN, Outcome, Report
+from kernlb.daemon.outcome import Outcome
+from kernlb.daemon.reports import AUDIT, Reports, conflict
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.vips import VipKeeper
 from kernlb.datapath import Datapath, Failure
@@ -44,7 +45,6 @@ from kernlb.reconcile import diff
 
 BATCH = 32  # services reconciled between two turns of the event loop
 SLICE = 256  # ops given to a datapath between two turns of the event loop
-_SHOWN = 4  # ops spelled out in an event; more are counted
 
 
 class Reconciler:
@@ -63,8 +63,7 @@ class Reconciler:
         self.desired = desired
         self.vips = vips
         self.events = events
-        self.drift_repaired = 0
-        self._reports: dict[ServiceRef, Report] = {}
+        self.reports = Reports(events)
         self._verified: dict[ServiceRef, tuple[bytes, ServiceState]] = {}
         self._lock = asyncio.Lock()
         self._vips_stale = True
@@ -109,7 +108,7 @@ class Reconciler:
         async with self._lock:
             self._vips_stale |= vips
             suspects = [ref for ref in refs if not self._sound(ref)]
-            await self._reconcile(suspects, "audit")
+            await self._reconcile(suspects, AUDIT)
 
     async def flush(self, cause: str) -> Outcome:
         """Take out of the kernel what kernlb put there; what is foreign stays, as do holds."""
@@ -163,7 +162,7 @@ class Reconciler:
             made = self.draft(batch, intent, adopting)
             outcome.add(made)
             for ref in made.conflicts:
-                outcome.failures[ref] = _conflict(by_ref[ref])
+                outcome.failures[ref] = conflict(by_ref[ref])
             await asyncio.sleep(0)
         outcome.vip_ops = await self.vips.draft(wanted.values())
         return outcome
@@ -190,7 +189,7 @@ class Reconciler:
             await asyncio.sleep(0)
         if self._vips_stale:
             declared = self.desired.declarations.values()
-            unready = {each.ref for each in declared if not self._synced(each)}
+            unready = {each.ref for each in declared if not self.reports.synced(each.ref)}
             outcome.vip_ops, outcome.vip_failures = await self.vips.keep(
                 declared, unready=unready, in_use=self._left_addresses(), cause=cause
             )
@@ -207,10 +206,7 @@ class Reconciler:
         if name is None or name in self.desired.held:
             return True
         heir = self.desired.declarations.get(name)
-        return heir is not None and not self._synced(heir)
-
-    def _synced(self, declaration: Declaration) -> bool:
-        return self.report(declaration).state is SyncState.SYNCED
+        return heir is not None and not self.reports.synced(heir.ref)
 
     def _left_addresses(self) -> set[IPAddress]:
         """Addresses of undeclared services that are left in the kernel."""
@@ -228,25 +224,29 @@ class Reconciler:
             failures |= self._read_back(sound, made)
         except OSError as error:
             for ref in refs:
-                self._report(ref, SyncState.FAILED, str(error), outcome)
+                self._fail(ref, SyncState.FAILED, str(error), outcome)
             return
-        for ref in made.conflicts:
-            self._report(ref, SyncState.CONFLICT, _conflict(self.desired[ref]), outcome)
         outcome.add(made)
+        settled: list[ServiceRef] = []
         for ref in refs:
-            ops = made.ops.get(ref, [])
             if ref in made.conflicts:
+                self._fail(ref, SyncState.CONFLICT, conflict(self.desired[ref]), outcome)
                 continue
             if ref in failures:
-                self._report(ref, SyncState.FAILED, failures[ref], outcome)
+                self._fail(ref, SyncState.FAILED, failures[ref], outcome)
                 continue
-            self._tell(ref, ops, cause)
+            name = self.runtime.owned.get(ref, str(ref.key))
+            self.reports.changed(ref, name, made.ops.get(ref, ()), cause)
             if ref in self.desired:
-                self._report(ref, SyncState.SYNCED, "", outcome)
-        settled = [ref for ref in refs if ref not in self.desired and ref not in failures]
-        for ref in settled:
-            self._reports.pop(ref, None)
+                self.reports.put(ref, SyncState.SYNCED)
+            else:
+                self.reports.forget(ref)
+                settled.append(ref)
         self.runtime.disown(settled)
+
+    def _fail(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
+        self.reports.put(ref, state, error)
+        outcome.failures[ref] = error
 
     async def _carry_out(self, refs: Iterable[ServiceRef], made: Draft) -> dict[ServiceRef, str]:
         # a service whose file has another name now changes hands without an op
@@ -289,7 +289,7 @@ class Reconciler:
 
     def _sound(self, ref: ServiceRef) -> bool:
         """Cheap: does the kernel still hold what was last verified to be wanted?"""
-        if self._reports.get(ref, UNKNOWN).state is not SyncState.SYNCED:
+        if not self.reports.synced(ref):
             return False
         known, wanted = self._verified.get(ref), self.desired.intent(ref)
         if known is None or wanted is None or known[1] is not wanted.state:
@@ -298,39 +298,6 @@ class Reconciler:
             return self.datapaths[ref.datapath].fingerprint(ref.key) == known[0]
         except OSError:
             return False  # the reconciliation says what is wrong
-
-    # -- tell
-
-    def _report(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
-        before = self._reports.get(ref, UNKNOWN)
-        self._reports[ref] = Report(state, error)
-        if error:
-            outcome.failures[ref] = error
-            if before.error != error:
-                self.events.add(error, "kernel")
-
-    def _tell(self, ref: ServiceRef, ops: list[Op], cause: str) -> None:
-        if not ops:
-            return
-        name = self.runtime.owned.get(ref, str(ref.key))
-        text = "; ".join(" ".join(str(op).split()) for op in ops[:_SHOWN])
-        if len(ops) > _SHOWN:
-            text += f"; and {len(ops) - _SHOWN} more changes"
-        if cause == "audit" and self._reports.get(ref, UNKNOWN).state is SyncState.SYNCED:
-            self.drift_repaired += 1
-            text = f"drift repaired: {text}"
-        self.events.add(f"service {name}: {text}", cause)
-
-    def report(self, declaration: Declaration) -> Report:
-        """How a declared service stood when it was last looked at."""
-        return self._reports.get(declaration.ref, UNKNOWN)
-
-
-def _conflict(declaration: Declaration) -> str:
-    return (
-        f"cannot take over {declaration.service.key}: it is in the kernel and kernlb did not "
-        "make it (adopt it, or remove it there)"
-    )
 
 
 def _batches(refs: Iterable[ServiceRef]) -> Iterator[list[ServiceRef]]:

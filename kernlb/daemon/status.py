@@ -85,7 +85,7 @@ class Overview:
         return next((str(fault) for fault in self._changes.faults if fault.file == source), "")
 
     def report(self, declaration: Declaration) -> Report:
-        report = self._reconciler.report(declaration)
+        report = self._reconciler.reports.of(declaration.ref)
         faults = [f for f in self._changes.faults if f.file == declaration.source]
         if faults and report.state is SyncState.SYNCED:
             return Report(SyncState.INVALID, f"the last good version is in force: {faults[0]}")
@@ -161,7 +161,7 @@ class Overview:
             services={state: count for state, count in counts.items() if count},
             servers=sum(len(each.servers) for each in declarations),
             serving=sum(server.weight > 0 for each in intents for server in each.state.servers),
-            drift_repaired=reconciler.drift_repaired,
+            drift_repaired=reconciler.reports.drift_repaired,
             last_audit=self._audit.finished,
             audit_interval=self._audit.interval,
             foreign=sorted(str(ref.key) for ref in self._audit.foreign),
@@ -172,7 +172,7 @@ class Overview:
 
     @property
     def drift_repaired(self) -> int:
-        return self._reconciler.drift_repaired
+        return self._reconciler.reports.drift_repaired
 
     @property
     def foreign(self) -> int:

@@ -17,7 +17,9 @@ class AddressDoor(Protocol):
 
     async def present(self) -> Set[Holding]: ...
 
-    async def apply(self, op: VipOp) -> None: ...
+    async def apply(self, op: VipOp) -> bool:
+        """False if it was so already. Raises OSError."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -100,13 +102,13 @@ class VipKeeper:
             if fresh:
                 self._runtime.vips.add(op.vip)  # before the kernel: see runtime.py
                 self._runtime.save()
+            ours = not fresh
             try:
-                await self.door.apply(op)
-            except OSError:
-                if fresh:  # not there, hence not ours: somebody else may add it
+                ours |= await self.door.apply(op)
+            finally:
+                if not ours:  # not there, or somebody was faster: not kernlb's to remove
                     self._runtime.vips.discard(op.vip)
                     self._runtime.save()
-                raise
         else:
             await self.door.apply(op)
             self._runtime.vips.discard(op.vip)

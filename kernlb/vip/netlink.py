@@ -36,10 +36,13 @@ class Addresses:
         """Every address of every interface, whatever its prefix length."""
         return await asyncio.to_thread(_present)
 
-    async def apply(self, op: VipOp) -> None:
-        """Add or remove one address; twice equals once. Raises VipError."""
-        if await asyncio.to_thread(_apply, op) and isinstance(op, AddVip) and op.announce:
+    async def apply(self, op: VipOp) -> bool:
+        """Add or remove one address; twice equals once. False if it was so already. Raises
+        VipError."""
+        changed = await asyncio.to_thread(_apply, op)
+        if changed and isinstance(op, AddVip) and op.announce:
             self.announce(op.vip, op.announce)
+        return changed
 
     def announce(self, vip: Holding, interface: str) -> None:
         """Announce ``vip`` now and a few times more, in the background."""

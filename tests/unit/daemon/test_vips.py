@@ -31,9 +31,9 @@ async def test_a_vip_is_owned_on_disk_before_it_is_added(world: World) -> None:
     apply = world.interfaces.apply
     seen: list[object] = []
 
-    async def look(op: object) -> None:
+    async def look(op: object) -> bool:
         seen.append(world.saved()["vips"])
-        await apply(op)  # type: ignore[arg-type]
+        return await apply(op)  # type: ignore[arg-type]
 
     world.interfaces.apply = look  # type: ignore[method-assign, assignment]
     await world.start(web=web("10.0.0.1", vip=ETH0))
@@ -48,6 +48,20 @@ async def test_a_shared_vip_stays_until_the_last_service_goes(world: World) -> N
     assert world.interfaces.addresses == {on("192.0.2.10")}
     await world.changes.delete("tls", dry_run=False)
     assert world.interfaces.addresses == set()
+
+
+@story
+async def test_an_address_that_somebody_adds_first_is_not_owned(world: World) -> None:
+    apply = world.interfaces.apply
+
+    async def late(op: object) -> bool:
+        world.interfaces.addresses.add(on("192.0.2.10"))
+        return await apply(op)  # type: ignore[arg-type]
+
+    world.interfaces.apply = late  # type: ignore[method-assign, assignment]
+    await world.start(web=web("10.0.0.1", vip=ETH0))
+    assert world.saved()["vips"] == []
+    assert world.interfaces.announced == []
 
 
 @story

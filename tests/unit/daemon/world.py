@@ -105,17 +105,19 @@ class Interfaces:
             raise OSError(self.broken)
         return frozenset(self.addresses)
 
-    async def apply(self, op: VipOp) -> None:
+    async def apply(self, op: VipOp) -> bool:
         self.calls["apply"] += 1
+        changed = (op.vip in self.addresses) is not isinstance(op, AddVip)
         if isinstance(op, AddVip):
             if op.vip.interface not in self.names:
                 raise OSError(f"cannot add {op.vip}: there is no such interface")
             self.addresses.add(op.vip)
-            if op.announce:
+            if op.announce and changed:
                 self.announced.append(op.vip)
         else:
             self.addresses.discard(op.vip)
         self._journal.append(" ".join(str(op).split()))
+        return changed
 
     async def close(self) -> None: ...
 
