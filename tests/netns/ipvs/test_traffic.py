@@ -64,7 +64,7 @@ def assert_answered(answers: list[Answer]) -> None:
 @IPV4_AND_6
 @pytest.mark.parametrize("way", WAYS)
 def test_a_megabyte_goes_both_ways_to_every_server(
-    balancer: Balancer, way: str, version: int
+    balancer: Balancer, way: str, version: int, gre_takes_checksums: None
 ) -> None:
     vip = balancer.fresh_vip(version)
     web(balancer, vip, **WAYS[way])
@@ -75,6 +75,26 @@ def test_a_megabyte_goes_both_ways_to_every_server(
     assert share_by_server(uploads) == EQUAL
     assert [answer.received for answer in uploads] == [1_000_000] * 3
     assert [each.client for each in uploads] == list(balancer.topology.sources(version)[:3])
+
+
+@pytest.fixture
+def gre_takes_checksums(balancer: Balancer, way: str, version: int) -> Iterator[None]:
+    """A GRE device takes either only packets with a checksum or only those without (ip_tunnel.c,
+    ip_tunnel_rcv()). The lab's are without: for one test, others stand before them."""
+    if way != "gre-checksum":
+        yield
+        return
+    kind = "gre" if version == 4 else "ip6gre"
+    here = balancer.topology.balancer.address(version)
+    servers = balancer.topology.servers
+    for server in servers:
+        ends = f"local {server.address(version)} remote {here}"
+        device = f"link add summed type {kind} {ends} icsum ocsum"
+        balancer.lab.exec(server.role, ["ip", *device.split()])
+        balancer.lab.exec(server.role, ["ip", "link", "set", "summed", "up"])
+    yield
+    for server in servers:
+        balancer.lab.exec(server.role, ["ip", "link", "del", "summed"])
 
 
 def test_ipv6_servers_serve_an_ipv4_address_by_tunnel(balancer: Balancer, vip: IPAddress) -> None:
@@ -117,8 +137,9 @@ def test_a_firewall_mark_makes_one_service_of_several_ports(
 def marks(balancer: Balancer, vip: IPAddress) -> Iterator[None]:
     rules = f"""table ip kernlbtest {{ chain marking {{
         type filter hook prerouting priority mangle;
-        ip daddr {vip} tcp dport {{ 80, 8080 }} meta mark set 7;
-    }} }}"""
+        ip daddr {vip} tcp dport {{ 80, 8080 }} meta mark set 7
+    }}
+    }}"""
     balancer.lab.exec("balancer", ["nft", "-f", "-"], input=rules)
     yield
     balancer.lab.exec("balancer", ["nft", "delete", "table", "ip", "kernlbtest"])
