@@ -10,7 +10,7 @@ files are taken to stand still while the guest runs.
 """
 
 # No pathlib: importing it takes a quarter of a second of the emulated guest's time.
-# ruff: noqa: PTH102, PTH103, PTH112, PTH123, PTH208, PTH211
+# ruff: noqa: PTH102, PTH103, PTH123, PTH208, PTH211
 from __future__ import annotations
 
 import ctypes
@@ -23,10 +23,11 @@ import struct
 import sys
 import time
 
-MS_RDONLY, MS_MOVE = 1, 8192
+MS_RDONLY, MS_BIND, MS_MOVE = 1, 4096, 8192
 NINE_P = "trans=virtio,version=9p2000.L,msize=512000"
 ROOT = "/run/root"
 EXCHANGE = "/run/rung"
+KEPT = "/run/kept"
 WRITABLE = ("/tmp", "/var/tmp", "/var/log", "/var/lib/nginx", "/mnt", "/root", "/etc/kernlb")
 OPEN_FILES = 1 << 20
 RB_POWER_OFF = 0x4321FEDC
@@ -65,10 +66,25 @@ def switch_to_cached_root() -> None:
     os.chdir("/")
 
 
-def mount_the_rest(shares: dict[str, str]) -> None:
-    for directory in WRITABLE:
-        if os.path.isdir(directory):
-            mount("tmpfs", directory, "tmpfs", "mode=1777" if "tmp" in directory else "mode=755")
+def mount_exchange() -> None:
+    os.mkdir(EXCHANGE)
+    mount("exchange", EXCHANGE, "9p", NINE_P)
+
+
+def make_writable(kept: list[str]) -> None:
+    """Cover WRITABLE with empty memory, but for ``kept``: a checkout may well lie in /tmp."""
+    for directory in filter(os.path.isdir, WRITABLE):
+        within = [path for path in kept if path.startswith(directory + "/")]
+        for number, path in enumerate(within):
+            os.makedirs(f"{KEPT}{directory}/{number}")
+            mount(path, f"{KEPT}{directory}/{number}", "none", flags=MS_BIND)
+        mount("tmpfs", directory, "tmpfs", "mode=1777" if "tmp" in directory else "mode=755")
+        for number, path in enumerate(within):
+            os.makedirs(path, exist_ok=True)
+            mount(f"{KEPT}{directory}/{number}", path, "none", flags=MS_BIND)
+
+
+def mount_the_rest() -> None:
     os.makedirs("/run/lock")
     os.makedirs("/dev/pts")
     os.makedirs("/dev/shm")
@@ -80,9 +96,6 @@ def mount_the_rest(shares: dict[str, str]) -> None:
     mount_if_offered("tracefs", "/sys/kernel/tracing", "tracefs")
     mount_if_offered("bpf", "/sys/fs/bpf", "bpf")
     mount_if_offered("cgroup2", "/sys/fs/cgroup", "cgroup2")
-    for tag, directory in shares.items():
-        os.makedirs(directory, exist_ok=True)
-        mount(tag, directory, "9p", NINE_P)
 
 
 def bring_loopback_up() -> None:
@@ -129,10 +142,13 @@ def write_result(name: str, text: str) -> None:
 def main() -> None:
     """Boot to power-off. Any failure on the way is printed to the console, which the host keeps."""
     switch_to_cached_root()
-    mount_the_rest({"exchange": EXCHANGE})
+    mount_exchange()
     with open(f"{EXCHANGE}/task.json") as file:
         task = json.load(file)
+    make_writable(task["kept"])
+    mount_the_rest()
     for number, directory in enumerate(task["shares"]):
+        os.makedirs(directory, exist_ok=True)
         mount(f"share{number}", directory, "9p", NINE_P)
     write_result("booted", f"{time.monotonic():.2f}")
     bring_loopback_up()

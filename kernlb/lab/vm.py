@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import kernlb
 from kernlb.lab.images import BootImages
 
 QEMU = "qemu-system-x86_64"
@@ -148,6 +149,7 @@ class Guest:
         document = {
             "argv": list(task.argv),
             "cwd": str(task.cwd),
+            "kept": _kept(task.cwd),
             "environ": dict(task.environ),
             "shares": [str(share) for share in task.shares],
             "modules": list(task.modules),
@@ -164,6 +166,13 @@ class Guest:
         thread.start()
         self._pumps.append(thread)
         return writer
+
+
+def _kept(cwd: Path) -> list[str]:
+    """Folders that the guest must see wherever they lie: the program, its Python, where to be."""
+    tree = Path(kernlb.__file__).resolve().parent.parent
+    wanted = {cwd, tree, Path(sys.prefix), Path(sys.base_prefix)}
+    return sorted(str(path) for path in wanted if not wanted.intersection(path.parents))
 
 
 def _copy(reader: int, sink: IO[bytes]) -> None:
