@@ -17,8 +17,8 @@ from tests.netns.ipvs.views import asked, key, server_endpoint
 
 Json = dict[str, Any]
 
-MOST_SERVICES = 10
-MOST_SERVERS = 5
+MOST_SERVICES = 6
+MOST_SERVERS = 4
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "mh", "dh", "sed", "nq", "fo", "ovf", "lblc", "lblcr")
 TUNNELS: tuple[Json, ...] = (
     {},

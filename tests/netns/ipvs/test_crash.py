@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -188,8 +187,10 @@ def write(daemon: Daemon, name: str, document: dict[str, Any]) -> None:
 
 
 def on_disk(daemon: Daemon) -> Documents:
-    files: Iterator[Path] = daemon.services.glob("*.yaml")
-    return {file.stem: yaml.safe_load(file.read_text()) for file in files}
+    def read(file: Path) -> Any:
+        return yaml.load(file.read_text(), yaml.CSafeLoader)  # libyaml: ten times as fast
+
+    return {file.stem: read(file) for file in daemon.services.glob("*.yaml")}
 
 
 def wanted(documents: Documents) -> dict[str, Service]:
