@@ -20,7 +20,7 @@ DATAPATHS = ("ipvs", "xdp")
 
 MAX_PORT = 65535
 MAX_WEIGHT = 65535
-MAX_THRESHOLD = 2**32 - 1
+MAX_THRESHOLD = 2**31 - 1
 MAX_FWMARK = 2**32 - 1
 
 Document = dict[str, Any]

@@ -24,7 +24,7 @@ from kernlb.model import (
 )
 
 MAX_SERVERS = 16_384
-MAX_THRESHOLD = 2**32 - 1
+MAX_THRESHOLD = 2**31 - 1
 MAX_LABELS = 64
 
 # $ alone lets one line end through at the very end, in Python though not in ECMA 262.
