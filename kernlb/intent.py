@@ -6,7 +6,7 @@ Pure. Three voices are heard, in this order:
 2. an operator may drain or disable a server (``Admin``); that outranks any verdict;
 3. the health monitor's verdicts take servers out or bring them back.
 
-When no server of the service can take a connection, the sorry server joins with weight 1.
+When no server of the service can take a connection, the sorry server joins with its own weight.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ IN_KERNEL: dict[Role, str | int | None] = {
     Role.DISABLED: None,
     Role.DOWN: None,
     Role.INHIBITED: 0,
-    Role.SORRY: 1,
+    Role.SORRY: "declared",
     Role.STANDBY: None,
 }
 
@@ -114,7 +114,7 @@ def intend(declaration: Declaration, verdicts: Verdicts, admin: Admins, now: flo
         role = Role.STANDBY if serves else Role.SORRY
         roles[sorry.key] = role
         if role is Role.SORRY:
-            servers.append(sorry.with_weight(1))
+            servers.append(sorry)
     return Intent(ServiceState(declaration.service, tuple(servers)), roles)
 
 

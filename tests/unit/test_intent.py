@@ -91,7 +91,7 @@ def test_the_sorry_server_waits_while_any_server_serves() -> None:
     ],
     ids=["all down", "all inhibited", "all drained", "all disabled", "all of weight 0", "none"],
 )
-def test_the_sorry_server_joins_with_weight_1_when_nothing_serves(
+def test_the_sorry_server_joins_with_its_own_weight_when_nothing_serves(
     servers: tuple[RealServer, ...],
     verdicts: dict[object, Verdict],
     admins: dict[object, Admin],
@@ -99,7 +99,7 @@ def test_the_sorry_server_joins_with_weight_1_when_nothing_serves(
 ) -> None:
     intent = intend(declared(*servers, sorry=SORRY), verdicts, admins, NOW)  # type: ignore[arg-type]
     assert intent.roles[SORRY.key] is Role.SORRY
-    assert weights(intent) == {**beside, "10.0.0.99": 1}
+    assert weights(intent) == {**beside, "10.0.0.99": SORRY.weight}
 
 
 def test_holds_and_verdicts_of_strangers_change_nothing() -> None:
@@ -136,7 +136,7 @@ def test_what_is_intended_is_always_something_a_kernel_can_hold(
     assert len({server.key for server in servers}) == len(servers)
     for server in servers:
         as_declared = declaration.server(server.key)
-        allowed = {1} if as_declared is None else {0, as_declared.weight}
+        allowed = {SORRY.weight} if as_declared is None else {0, as_declared.weight}
         assert server.weight in allowed
     everyone = {*declaration.servers, *filter(None, [declaration.sorry_server])}
     assert intent.roles.keys() == {server.key for server in everyone}
