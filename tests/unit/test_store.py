@@ -139,6 +139,8 @@ def test_a_file_that_may_not_be_read_is_refused() -> None:
     with tempfile.TemporaryDirectory() as place:
         services = Path(place)
         services.chmod(0o755)
+        (services / "good.yaml").write_text(GOOD)
+        (services / "good.yaml").chmod(0o644)
         (services / "bad.yaml").write_text(GOOD)
         (services / "bad.yaml").chmod(0)
         with anybody():
