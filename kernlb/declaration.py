@@ -53,10 +53,10 @@ class Declaration:
     labels: Labels = field(default_factory=dict)
     server_labels: Mapping[ServerKey, Labels] = field(default_factory=dict)
     source: str = ""
+    ref: ServiceRef = field(init=False, repr=False, compare=False)
 
-    @property
-    def ref(self) -> ServiceRef:
-        return ServiceRef(self.datapath, self.service.key)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", ServiceRef(self.datapath, self.service.key))
 
     @property
     def address(self) -> IPAddress | None:

@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
@@ -122,6 +122,13 @@ class AddressKey:
     protocol: L4Protocol
     address: IPAddress
     port: int  # 1..65535; 0: every port, only with persistence
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.protocol, self.address, self.port)))
+
+    def __hash__(self) -> int:
+        return self._hash  # kept: keys are looked up far oftener than made, and dear to hash
 
     @property
     def family(self) -> Family:
@@ -243,11 +250,19 @@ class ServiceState:
         return any(server.weight > 0 for server in self.servers)
 
 
-class ServiceRef(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
     """A service in a datapath."""
 
     datapath: DatapathKind
     key: ServiceKey
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.datapath, self.key)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __str__(self) -> str:
         return f"{self.datapath}:{self.key}"

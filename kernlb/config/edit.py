@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 from kernlb.config.address import parse_address
@@ -58,9 +57,10 @@ def edit_server(text: str, service: ServiceKey, server: ServerKey, patch: Docume
     Raises LookupError if it has no such server."""
     document = _read(text)
     index = _index(document, service, server)
-    wanted = deepcopy(document)
-    wanted["servers"][index] = _merged(wanted["servers"][index], patch)
-    steps = _steps(document["servers"][index], patch, ("servers", index))
+    servers = list(document["servers"])
+    steps = _steps(servers[index], patch, ("servers", index))
+    servers[index] = _merged(servers[index], patch)
+    wanted = {**document, "servers": servers}
     return _rewrite(text, wanted, lambda t: _merge_into(t["servers"][index], patch), steps)
 
 

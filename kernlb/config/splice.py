@@ -39,7 +39,8 @@ class Splice:
         self._lines = text.splitlines(keepends=True)
         if self._lines and not self._lines[-1].endswith("\n"):
             self._lines[-1] += "\n"
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        # the base loader: places are wanted, not types, and working those out costs the most
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
         self._root: Any = yaml.compose(text.lstrip("\ufeff"), Loader=loader)
 
     def put(self, path: Path, value: Any) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,8 @@ class App:
         try:
             control.claim(self._options.socket)
             self._apply_host(self._settings)
-            await self._changes.start()
+            with _no_collection():
+                await self._changes.start()
             _log_faults(self._changes.faults)
             await control.start()  # not before: a change beside nothing in force removes the rest
             await self._start_metrics(metrics)
@@ -177,6 +179,18 @@ def open_datapaths(fake: bool) -> tuple[dict[DatapathKind, Datapath], list[Datap
     except DatapathUnavailableError as error:
         log.warning("%s", error)
         return {}, [DatapathStatus(DatapathKind.IPVS, False, detail=str(error))]
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """What a start makes stays: looking for garbage among it costs a sixth of the time, then
+    and at every full collection after."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _log_faults(faults: Iterable[Fault]) -> None:

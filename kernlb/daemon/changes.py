@@ -25,7 +25,7 @@ from kernlb.daemon.outcome import Outcome
 from kernlb.daemon.views import change_view
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, AdminMode
-from kernlb.model import ServerKey, parse_endpoint
+from kernlb.model import IPAddress, ServerKey, parse_endpoint
 
 _VERBS = {AdminMode.DRAINING: "drain", AdminMode.DISABLED: "disable", None: "enable"}
 
@@ -273,7 +273,9 @@ class Changes:
 
     def _server(self, declaration: Declaration, text: str) -> ServerKey:
         """A server by ``address:port``, or by its address where that says which."""
-        found = [server.key for server in declaration.servers if _names(text, server.key)]
+        named = _named(text)
+        keys = [server.key for server in declaration.servers]
+        found = [key for key in keys if named in (key, key.address)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -287,9 +289,10 @@ class Changes:
         return RequestRefusedError(kind, f"{title}: {'; '.join(errors)}")
 
 
-def _names(text: str, key: ServerKey) -> bool:
+def _named(text: str) -> ServerKey | IPAddress | None:
+    """What an operator names a server by, None if it can be no server's name."""
     with suppress(ValueError):
-        return parse_endpoint(text) == key
+        return parse_endpoint(text)
     with suppress(ValueError):
-        return ip_address(text.removeprefix("[").removesuffix("]")) == key.address
-    return False
+        return ip_address(text.removeprefix("[").removesuffix("]"))
+    return None

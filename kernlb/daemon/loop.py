@@ -189,7 +189,8 @@ class Reconciler:
             await asyncio.sleep(0)
         if self._vips_stale:
             declared = self.desired.declarations.values()
-            unready = {each.ref for each in declared if not self.reports.synced(each.ref)}
+            with_vip = [each.ref for each in declared if each.vip is not None]
+            unready = {ref for ref in with_vip if not self.reports.synced(ref)}
             outcome.vip_ops, outcome.vip_failures = await self.vips.keep(
                 declared, unready=unready, in_use=self._left_addresses(), cause=cause
             )
@@ -210,6 +211,8 @@ class Reconciler:
 
     def _left_addresses(self) -> set[IPAddress]:
         """Addresses of undeclared services that are left in the kernel."""
+        if not self.runtime.vips:
+            return set()
         return {
             ref.key.address
             for ref in self.runtime.owned
