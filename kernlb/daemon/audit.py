@@ -14,7 +14,8 @@ from math import ceil
 from kernlb.daemon.loop import Reconciler
 from kernlb.model import ServiceRef, VirtualService
 
-STEPS = 20  # looks per walk; more would cost wake-ups, fewer would bunch the work
+STEPS = 20  # pauses per walk; more would cost wake-ups, fewer would bunch the work
+LOOKS = 4  # services looked at between two turns of the event loop
 
 
 class Audit:
@@ -40,8 +41,11 @@ class Audit:
         size = max(1, ceil(len(refs) / STEPS))
         for step in range(STEPS):
             part = refs[step * size : (step + 1) * size]
-            if part or step == 0:
-                await reconciler.audit(part, vips=step == 0)
+            if step == 0:
+                await reconciler.audit([], vips=True)
+            for at in range(0, len(part), LOOKS):
+                await reconciler.audit(part[at : at + LOOKS])
+                await asyncio.sleep(0)  # whoever asks for a change waits for a few looks only
             if pause:
                 await asyncio.sleep(pause)
         self.finished = self._clock()
