@@ -141,6 +141,8 @@ class App:
                 _log_faults(self._changes.faults)
             except RequestRefusedError as error:  # bad settings: the old ones stay in force
                 _log_faults(Fault(f.message, f.file, f.line, f.key) for f in error.problem.faults)
+            except OSError as error:
+                self._events.add(f"cannot reload: {error}", "reload")
             notify.notify("READY=1", f"STATUS={self._summary()}")
 
     def _read_settings(self) -> None:

@@ -31,7 +31,12 @@ class Audit:
     async def run(self) -> None:
         """Walk until cancelled."""
         while True:
-            await self.walk(self.interval / STEPS)
+            pause = self.interval / STEPS
+            try:
+                await self.walk(pause)
+            except OSError as error:  # whatever it is, the next walk looks again
+                self._reconciler.events.add(f"cannot finish the audit: {error}", "audit")
+                await asyncio.sleep(pause)
 
     async def walk(self, pause: float = 0.0) -> None:
         """Look at every service once, pausing ``pause`` seconds between the steps."""

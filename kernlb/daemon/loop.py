@@ -108,7 +108,8 @@ class Reconciler:
         async with self._lock:
             self._vips_stale |= vips
             suspects = [ref for ref in refs if not self._sound(ref)]
-            await self._reconcile(suspects, AUDIT)
+            if suspects or vips:
+                await self._reconcile(suspects, AUDIT)
 
     async def flush(self, cause: str) -> Outcome:
         """Take out of the kernel what kernlb put there; what is foreign stays, as do holds."""
@@ -245,7 +246,11 @@ class Reconciler:
             else:
                 self.reports.forget(ref)
                 settled.append(ref)
-        self.runtime.disown(settled)
+        try:
+            self.runtime.disown(settled)
+        except OSError as error:  # gone, and still written down: the audit tries again
+            for ref in settled:
+                self._fail(ref, SyncState.FAILED, f"cannot forget {ref.key}: {error}", outcome)
 
     def _fail(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
         self.reports.put(ref, state, error)
@@ -314,5 +319,12 @@ def _batches(refs: Iterable[ServiceRef]) -> Iterator[list[ServiceRef]]:
 
 
 def _slices(ops: Sequence[Op], size: int) -> Iterator[Sequence[Op]]:
-    for at in range(0, len(ops), size):
-        yield ops[at : at + size]
+    """Parts of at least ``size``, cut between services: a datapath that sees a new service
+    with all of its servers can build its tables once."""
+    start = 0
+    for at in range(size, len(ops)):
+        if at - start >= size and ops[at].key is not ops[at - 1].key:
+            yield ops[start:at]
+            start = at
+    if start < len(ops):
+        yield ops[start:]

@@ -22,6 +22,9 @@ from kernlb.vip.plan import Holding
 
 FILE = "state.json"
 
+Owned = dict[ServiceRef, str]
+Holds = dict[str, dict[ServerKey, Admin]]
+
 
 class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     service: str
@@ -48,9 +51,10 @@ class RuntimeState:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE
-        self.owned: dict[ServiceRef, str] = {}
+        self.owned: Owned = {}
         self.vips: set[Holding] = set()
-        self.admin: dict[str, dict[ServerKey, Admin]] = {}
+        self.admin: Holds = {}
+        self._saved = self._copies(self.owned, self.vips, self.admin)
 
     @classmethod
     def load(cls, directory: Path) -> RuntimeState:
@@ -72,10 +76,28 @@ class RuntimeState:
                 f"cannot read {state._path}: {error} (move it away to start anew; services in "
                 "the kernel then count as foreign until adopted)"
             ) from error
+        state._saved = cls._copies(state.owned, state.vips, state.admin)
         return state
 
     def save(self) -> None:
-        """Write and sync; the previous file stays whole until the new one is."""
+        """Write and sync; the previous file stays whole until the new one is.
+
+        Raises OSError, and memory is again what the file says: what could not be written down
+        has not happened, and the next try is a change as this one was."""
+        try:
+            self._write()
+        except OSError:
+            self.owned, self.vips, self.admin = self._copies(*self._saved)
+            raise
+        self._saved = self._copies(self.owned, self.vips, self.admin)
+
+    @staticmethod
+    def _copies(
+        owned: Owned, vips: set[Holding], admin: Holds
+    ) -> tuple[Owned, set[Holding], Holds]:
+        return dict(owned), set(vips), {service: dict(holds) for service, holds in admin.items()}
+
+    def _write(self) -> None:
         record = _Record(
             owned={str(ref): name for ref, name in self.owned.items()},
             vips=sorted((str(vip.address), vip.interface) for vip in self.vips),

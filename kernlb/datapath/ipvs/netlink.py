@@ -49,6 +49,7 @@ class Netlink:
         try:
             self._prepare(timeout)
             self._sequence = 0
+            self._family = 0
             self._family = self._resolve()
         except BaseException:
             self._socket.close()
@@ -178,8 +179,11 @@ class Netlink:
         return family
 
     def _ask_family(self) -> int | None:
-        self._family = abi.GENL_ID_CTRL
-        first = self._send([get_family()], abi.NLM_F_REQUEST, abi.NLM_F_REQUEST)
+        before, self._family = self._family, abi.GENL_ID_CTRL
+        try:
+            first = self._send([get_family()], abi.NLM_F_REQUEST, abi.NLM_F_REQUEST)
+        finally:
+            self._family = before  # no command of IPVS may ever reach the controller
         while True:
             for run in self._receive():
                 if run.sequence != first:

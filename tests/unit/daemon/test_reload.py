@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -257,3 +259,22 @@ async def test_a_plan_of_a_reload_changes_nothing(world: World, tmp_path: Path) 
     assert world.saved() == before
     assert world.state("web") is SyncState.SYNCED
     assert world.weights(key()) == {"10.0.0.1": 1}
+
+
+@story
+async def test_a_full_disk_ends_nothing_and_a_removal_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.start(web=web("10.0.0.1"), dns=web("10.0.0.2", port=53))
+    (world.directory / "web.yaml").unlink()
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", refuse)
+        change = await world.changes.reload()
+    assert any("no space" in fault.message for fault in change.faults)
+    assert len(world.saved()["owned"]) == 2
+    await world.audit.walk()
+    assert len(world.saved()["owned"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from ipaddress import ip_address
 from pathlib import Path
@@ -163,3 +164,21 @@ def crash_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(Path, "replace", crash)
         case "directory":
             monkeypatch.setattr(os, "fsync", directory_only)
+
+
+def test_what_could_not_be_saved_has_not_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = RuntimeState.load(tmp_path)
+    full = OSError(errno.ENOSPC, "no space left on device")
+
+    def refuse(_descriptor: int) -> None:
+        raise full
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="no space"):
+            state.own({MARK: "edge"})
+        assert state.owned == {}
+    state.own({MARK: "edge"})  # not "nothing new": the first time was lost
+    assert RuntimeState.load(tmp_path).owned == {MARK: "edge"}
