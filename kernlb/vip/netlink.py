@@ -16,6 +16,8 @@ from kernlb.vip.announce import INTERVAL, REPEATS, frame
 from kernlb.vip.plan import AddVip, Holding, RemoveVip, VipOp
 
 _IFA_F_NODAD = 0x02  # a VIP must work at once; whether it is taken is the operator's to know
+_ARPHRD_ETHER = 1
+_NO_SUCH_INTERFACE = (None, errno.ENODEV, errno.ENXIO)  # None: Python before 3.14 sets no errno
 _ALREADY: dict[type[VipOp], set[int]] = {
     AddVip: {errno.EEXIST},
     RemoveVip: {errno.EADDRNOTAVAIL},
@@ -80,24 +82,25 @@ def _apply(op: VipOp) -> bool:
     verb = "add" if isinstance(op, AddVip) else "remove"
     family = Family.of(op.vip.address)
     extra = {"flags": _IFA_F_NODAD} if family is Family.IPV6 else {}
-    with IPRoute() as netlink:
-        indexes = netlink.link_lookup(ifname=op.vip.interface)
-        if not indexes:
-            if isinstance(op, RemoveVip):
-                return False  # the address went with its interface
-            raise VipError(f"cannot add {op.vip}: there is no such interface")
-        try:
+    try:
+        index = socket.if_nametoindex(op.vip.interface)
+    except OSError as error:
+        if isinstance(op, RemoveVip) and error.errno in _NO_SUCH_INTERFACE:
+            return False  # the address went with its interface
+        raise VipError(f"cannot {verb} {op.vip}: there is no such interface") from error
+    try:
+        with IPRoute() as netlink:
             netlink.addr(
                 "add" if isinstance(op, AddVip) else "del",
-                index=indexes[0],
+                index=index,
                 address=str(op.vip.address),
                 prefixlen=family.max_prefix,
                 **extra,
             )
-        except NetlinkError as error:
-            if error.code in _ALREADY[type(op)]:
-                return False
-            raise VipError(f"cannot {verb} {op.vip}: {error}") from error
+    except NetlinkError as error:
+        if error.code in _ALREADY[type(op)]:
+            return False
+        raise VipError(f"cannot {verb} {op.vip}: {error}") from error
     return True
 
 
@@ -106,7 +109,10 @@ async def _announce(vip: Holding, interface: str) -> None:
         try:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
                 link.bind((interface, 0))
-                link.send(frame(vip.address, link.getsockname()[4]))
+                _, _, _, kind, mac = link.getsockname()
+                if kind != _ARPHRD_ETHER:
+                    return  # nobody asks for addresses there
+                link.send(frame(vip.address, mac))
         except OSError:
             return  # the interface is down or gone: there is nobody to tell
         if left:
