@@ -245,14 +245,26 @@ class Changes:
         holds = {name: dict(runtime.holds(name)) for name in texts}
         others = self._reconciler.not_ours(adopted)
         before = self._documents.write(texts)
-        runtime.own(adopted)
-        outcome = await self._commit(wanted, held - texts.keys(), "api")
+
+        async def take_back() -> None:
+            """The kernel first: a file that cannot be written back must not stop that."""
+            with suppress(OSError):
+                await self._reconciler.give_back(others)
+            with suppress(OSError):
+                runtime.restore(holds)
+            await self._commit(in_force, held, "rollback")
+            self._documents.write(before)
+
+        try:
+            runtime.own(adopted)
+            outcome = await self._commit(wanted, held - texts.keys(), "api")
+        except OSError as error:
+            await take_back()
+            title = f"cannot change {names_of(texts)}: {error}"
+            raise RequestRefusedError(ProblemKind.REFUSED, title) from error
         refs = {each[name].ref for each in (in_force, wanted) for name in texts if name in each}
         if errors := outcome.errors_of(refs, known):
-            self._documents.write(before)
-            await self._reconciler.give_back(others)
-            runtime.restore(holds)
-            await self._commit(in_force, held, "rollback")
+            await take_back()
             raise self._refused(f"cannot change {names_of(texts)}", outcome, errors)
         touched = {self._documents.source(name) for name in texts}
         self.faults = tuple(fault for fault in self.faults if fault.file not in touched)
