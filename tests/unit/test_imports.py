@@ -165,7 +165,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "yaml": ("kernlb.config.*",),
     "ruamel": ("kernlb.config.edit",),
     "signal": ("kernlb.daemon.app", "kernlb.lab.*"),
-    "ctypes": ("kernlb.lab.*",),
+    "ctypes": ("kernlb.datapath.xdp.libbpf*", "kernlb.lab.*"),
 }
 
 # Heavy to import, hence never at the top of what the command line loads to start.

@@ -1,0 +1,1 @@
+"""The XDP datapath: an eBPF program balances, and this package programs its maps."""
