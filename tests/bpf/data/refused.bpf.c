@@ -9,4 +9,4 @@ int careless(struct xdp_md *ctx)
 	return *(unsigned char *)(long)ctx->data;
 }
 
-char license[] SEC("license") = "Dual BSD/GPL";
+char _license[] SEC("license") = "Dual BSD/GPL";

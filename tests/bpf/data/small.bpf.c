@@ -52,4 +52,4 @@ int sweep(struct sweep *args)
 	return 7;
 }
 
-char license[] SEC("license") = "Dual BSD/GPL";
+char _license[] SEC("license") = "Dual BSD/GPL";
