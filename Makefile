@@ -5,13 +5,15 @@ BENCH ?= bench.scale
 export DATAPATH ?= ipvs
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo test check bench lab clean
+.PHONY: help setup bpf demo test check bench lab clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-setup:  ## install what is missing: distribution packages and .venv
+setup:  ## install what is missing: distribution packages, .venv; compile what is newer
 	@.ci/setup
+
+bpf: setup  ## compile the BPF programs into kernlb/datapath/xdp/objects
 
 demo: setup  ## the main job, shown in a lab: declare, balance, drain, remove (needs root)
 	@$(RUNG) --timeout 600 -- $(PYTHON) -m kernlb.lab.demo
@@ -35,5 +37,5 @@ lab: setup  ## bring the lab up on this kernel and show it (needs root; down: ke
 	@$(PYTHON) -m kernlb.cli lab status
 
 clean:  ## remove what was built and cached here, .venv too
-	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out dist build
+	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out dist build kernlb/datapath/xdp/objects
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
