@@ -152,6 +152,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.control.wire",
         "kernlb.daemon.notify",
         "kernlb.datapath.ipvs.netlink",
+        "kernlb.datapath.xdp.attaching",  # if_nametoindex
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",

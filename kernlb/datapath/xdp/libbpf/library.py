@@ -45,6 +45,7 @@ _FUNCTIONS = {
     "bpf_map__initial_value": (c_void_p, (c_void_p, ctypes.POINTER(c_size_t))),
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__fd": (c_int, (c_void_p,)),
+    "bpf_program__type": (c_int, (c_void_p,)),
     "bpf_program__flags": (c_uint32, (c_void_p,)),
     "bpf_program__set_flags": (c_int, (c_void_p, c_uint32)),
     "btf__find_by_name_kind": (c_int32, (c_void_p, c_char_p, c_uint32)),

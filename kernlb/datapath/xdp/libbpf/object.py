@@ -30,6 +30,7 @@ from kernlb.datapath.xdp.libbpf.maps import Map, MapShape
 from kernlb.datapath.xdp.libbpf.programs import Program
 
 XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS
+_XDP = 6  # BPF_PROG_TYPE_XDP
 _LOG_SIZE = 16 << 20  # untouched pages of it cost nothing
 _LOG_LINES = 15
 _DATASEC = 15  # BTF_KIND_DATASEC
@@ -129,6 +130,12 @@ class Object:
         each = self._programs[program]
         result = libbpf().bpf_program__set_flags(each, libbpf().bpf_program__flags(each) | flags)
         checked(result, f"set the flags of program {program}")
+
+    def allow_fragments(self) -> None:
+        """XDP programs take packets of several pages too, so that they fit jumbo frames."""
+        for name, each in self._programs.items():
+            if libbpf().bpf_program__type(each) == _XDP:
+                self.set_flags(name, XDP_HAS_FRAGS)
 
     def set_rodata(self, values: Mapping[str, int | bytes]) -> None:
         """Set ``const volatile`` variables by their names, which the object's BTF has."""

@@ -1,0 +1,229 @@
+"""Bringing the program into the kernel, and replacing it there while packets flow.
+
+The first load makes the maps; every later one takes the maps that are pinned, with their entries
+and their sizes, loads the program anew, and gives it to every attached interface in one step
+each. Whatever interrupts a load, what is pinned then works, and the next load finishes it:
+
+1. the object is verified with the maps; nothing is pinned yet, any refusal leaves all as it was
+2. new maps are pinned, and appear at once
+3. programs are pinned beside the ones in force
+4. each link is updated; old and new programs share the maps
+5. the new programs' pins take the place of the old ones'
+
+Maps of another ABI are refused before anything is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import struct
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from kernlb.datapath import DatapathUnavailableError
+from kernlb.datapath.xdp.libbpf import Link, LoadError, Map, Object, Program
+from kernlb.datapath.xdp.libbpf.bpffs import require_bpffs
+from kernlb.datapath.xdp.memory import CONN_WAYS, Sizes, size_maps
+from kernlb.datapath.xdp.pins import Pins, beside, map_pin, publish, remove
+
+ABI_VERSION = 1
+ATTACHED = "kernlb"  # the program that interfaces get
+
+_KEY = bytes(4)
+_ABI = struct.Struct("=6IQ")
+
+
+class Abi(NamedTuple):
+    """struct abi"""
+
+    version: int
+    services: int
+    servers: int
+    slots: int
+    conns4: int  # buckets
+    conns6: int
+    hash_seed: int
+
+    @property
+    def sizes(self) -> Sizes:
+        conns = (self.conns4 * CONN_WAYS, self.conns6 * CONN_WAYS)
+        return Sizes(self.services, self.servers, self.slots, *conns)
+
+
+class AbiError(LoadError):
+    """The maps are of another version of kernlb."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeKept:
+    """A warning: the table exists, and keeps the size it was made with."""
+
+    what: str
+    wanted: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"{self.what} stays at {self.kept} entries, not {self.wanted}: the map exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Descriptors of all that is pinned, by the names of the pins; ``close`` leaves the pins."""
+
+    maps: Mapping[str, Map]
+    programs: Mapping[str, Program]
+    sizes: Sizes  # as they are
+    made: bool  # the maps are new
+    warnings: tuple[SizeKept, ...] = ()
+    _stack: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def object_path(name: str = "kernlb") -> Path:
+    """The compiled object that came with this package.
+
+    Raises DatapathUnavailableError where it was installed without."""
+    path = Path(str(files("kernlb.datapath.xdp"))) / "objects" / f"{name}.bpf.o"
+    if not path.is_file():
+        raise DatapathUnavailableError(
+            errno.ENOENT, f"cannot use XDP: {path.name} was not compiled (make bpf)"
+        )
+    return path
+
+
+def load(root: Path, sizes: Sizes | None = None, path: Path | None = None) -> Loaded:
+    """Load, or upgrade what is loaded; safe to repeat.
+
+    Raises DatapathUnavailableError where this host or process cannot, AbiError, LoadError where
+    the kernel refuses the program, BlockingIOError while another process is at it."""
+    path, wanted, pins = path or object_path(), sizes or Sizes(), Pins(root)
+    require_bpffs(root)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with pins.locked(), ExitStack() as stack, Object.open(path) as loadable:
+        existing = _open_maps(pins, loadable, stack)
+        abi = _read_abi(existing, pins, path) or _new_abi(wanted)
+        maps, programs = _load_aside(loadable, existing, abi, stack)
+        if not existing:
+            maps["abi"].update(_KEY, _ABI.pack(*abi))
+        _publish_maps(pins, existing, maps)
+        following = _pin(programs, beside(pins.programs))
+        _update_links(pins, programs[ATTACHED])
+        publish(following, pins.programs)
+        warnings = _compare(wanted, abi.sizes) if existing else ()
+        return Loaded(maps, programs, abi.sizes, not existing, warnings, stack.pop_all())
+
+
+def unload(root: Path) -> None:
+    """Detach from every interface and remove every pin, connections and all.
+
+    Unloading what is not loaded succeeds."""
+    pins = Pins(root)
+    with suppress(FileNotFoundError), pins.locked():
+        for directory in ("links", "links-next", "programs", "programs-next", "maps", "maps-next"):
+            remove(root / directory)
+        root.rmdir()
+
+
+def _open_maps(pins: Pins, loadable: Object, stack: ExitStack) -> dict[str, Map]:
+    """Those that are pinned, by their pins; {} before the first load."""
+    if not pins.maps.exists():
+        return {}
+    names = {pin for name in loadable.map_names if (pin := map_pin(name))} | {"abi"}
+    there = sorted(names & {each.name for each in pins.maps.iterdir()})
+    return {pin: stack.enter_context(Map.open_pinned(pins.maps / pin)) for pin in there}
+
+
+def _read_abi(existing: Mapping[str, Map], pins: Pins, path: Path) -> Abi | None:
+    if not existing:
+        return None
+    value = existing["abi"].lookup(_KEY) if "abi" in existing else None
+    if value is None or len(value) < _ABI.size:
+        raise AbiError(errno.EINVAL, f"cannot load {path.name}: {pins.maps} has no ABI version")
+    abi = Abi(*_ABI.unpack_from(value))
+    if abi.version != ABI_VERSION:
+        raise AbiError(
+            errno.EINVAL,
+            f"cannot load {path.name}: the maps in {pins.maps} have ABI version {abi.version}, "
+            f"this program has {ABI_VERSION}; nothing was changed",
+        )
+    return abi
+
+
+def _new_abi(sizes: Sizes) -> Abi:
+    tables = (sizes.services, sizes.servers, sizes.slots, sizes.buckets4, sizes.buckets6)
+    return Abi(ABI_VERSION, *tables, hash_seed=secrets.randbits(64))
+
+
+def _load_aside(
+    loadable: Object, existing: Mapping[str, Map], abi: Abi, stack: ExitStack
+) -> tuple[dict[str, Map], dict[str, Program]]:
+    """In the kernel, and nowhere to be seen."""
+    size_maps(loadable, abi.sizes)
+    pins = {name: pin for name in loadable.map_names if (pin := map_pin(name))}
+    for name, pin in pins.items():
+        if pin in existing:
+            loadable.reuse(name, existing[pin])
+    loadable.set_rodata(
+        {
+            "hash_seed": abi.hash_seed,
+            "conns4_mask": abi.conns4 - 1,
+            "conns6_mask": abi.conns6 - 1,
+        }
+    )
+    loadable.allow_fragments()
+    loadable.load()
+    maps = {pin: stack.enter_context(loadable.map(name)) for name, pin in pins.items()}
+    programs = {
+        name: stack.enter_context(loadable.program(name)) for name in loadable.program_names
+    }
+    return maps, programs
+
+
+def _publish_maps(pins: Pins, existing: Mapping[str, Map], maps: Mapping[str, Map]) -> None:
+    if not existing:
+        publish(_pin(maps, beside(pins.maps)), pins.maps)
+    else:
+        _pin({pin: each for pin, each in maps.items() if pin not in existing}, pins.maps)
+
+
+def _pin(things: Mapping[str, Map] | Mapping[str, Program], directory: Path) -> Path:
+    for name, each in things.items():
+        each.pin(directory / name)
+    return directory
+
+
+def _update_links(pins: Pins, program: Program) -> None:
+    """All of them, or, where one refuses, none. Pins whose interface is gone go too."""
+    updated: list[tuple[Link, Program]] = []
+    with ExitStack() as stack:
+        try:
+            for path in sorted(pins.links.iterdir()) if pins.links.exists() else ():
+                link = stack.enter_context(Link.open_pinned(path))
+                info = link.info
+                if not info.ifindex:
+                    path.unlink()
+                    continue
+                before = stack.enter_context(Program.by_id(info.program_id))
+                link.update(program)
+                updated.append((link, before))
+        except OSError:
+            for link, before in updated:
+                link.update(before)
+            raise
+
+
+def _compare(wanted: Sizes, kept: Sizes) -> tuple[SizeKept, ...]:
+    """Connection tables are compared as what they round up to."""
+    wants, has = wanted.of_maps(), kept.of_maps()
+    return tuple(
+        SizeKept(name, getattr(wanted, name), getattr(kept, name))
+        for name in ("services", "servers", "slots", "conns4", "conns6")
+        if wants[name] != has[name]
+    )
