@@ -2,7 +2,8 @@
 /*
  * small.bpf.c - the maps of the datapath and programs of a few lines, for tests of loading.
  *
- * Built as it is and, with -DNEWER, as a later version of itself.
+ * Built as it is; with -DNEWER as a later version of itself; with -DCARELESS as one that the
+ * verifier refuses.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -24,7 +25,11 @@ int kernlb(struct xdp_md *ctx)
 
 	if (count)
 		*count += 1;
+#ifdef CARELESS
+	return *(__u8 *)(long)ctx->data;
+#else
 	return XDP_PASS;
+#endif
 }
 
 /* Puts 16 bytes in front, or tells where the packet came in and what the constants are. */

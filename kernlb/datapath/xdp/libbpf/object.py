@@ -109,6 +109,8 @@ class Object:
         )
 
     def resize(self, name: str, max_entries: int) -> None:
+        if name not in self._maps:
+            raise LoadError(errno.ENOENT, f"{self.path.name} has no map {name}")
         result = libbpf().bpf_map__set_max_entries(self._maps[name], max_entries)
         checked(result, f"size map {name}")
 
@@ -119,7 +121,7 @@ class Object:
             if getattr(wanted, what) != getattr(has, what):
                 raise LoadError(
                     errno.EINVAL,
-                    f"cannot use map {name} as it is: its {what.replace('_', ' of a ')} is "
+                    f"cannot use map {name} as it is: its {what.replace('_', ' ')} is "
                     f"{getattr(has, what)}, {self.path.name} wants {getattr(wanted, what)}",
                 )
         result = libbpf().bpf_map__reuse_fd(self._maps[name], existing.fd)
