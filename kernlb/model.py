@@ -57,6 +57,7 @@ class Forwarding(StrEnum):
     NAT = "nat"
     TUNNEL = "tunnel"
     DSR = "dsr"
+    FULLNAT = "fullnat"  # the source as well; XDP only
 
 
 class TunnelType(StrEnum):
@@ -121,7 +122,7 @@ class AddressKey:
 
     protocol: L4Protocol
     address: IPAddress
-    port: int  # 1..65535; 0: every port, only with persistence
+    port: int  # 1..65535; 0: every port, in IPVS only with persistence
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 # Spelled out, as everything here: importing the model takes longer than the rest of a command.
 SCHEDULERS = tuple("rr wrr lc wlc sh mh dh sed nq fo ovf lblc lblcr twos".split())  # noqa: SIM905
 SCHEDULER_FLAGS = ("sh-fallback", "sh-port", "mh-fallback", "mh-port")
-FORWARDING = ("nat", "tunnel", "dsr")
+FORWARDING = ("nat", "tunnel", "dsr", "fullnat")
 TUNNELS = ("ipip", "gue", "gre")
 PROTOCOLS = ("tcp", "udp", "sctp")
 FAMILIES = ("ipv4", "ipv6")

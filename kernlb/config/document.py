@@ -6,7 +6,7 @@ here and nowhere else. Keys left out are UNSET: what they default to may depend 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -53,6 +53,7 @@ Address = Annotated[
     ),
 ]
 Port = Annotated[int, Meta(ge=0, le=MAX_PORT)]
+AnyPort = Literal["any"]
 Weight = Annotated[int, Meta(ge=0, le=MAX_WEIGHT)]
 Threshold = Annotated[int, Meta(ge=0, le=MAX_THRESHOLD)]
 Duration = Annotated[
@@ -180,7 +181,7 @@ class ServerDocument(_Document, frozen=True):
     address: Annotated[Address, doc("Its address.")]
     port: Annotated[
         Port | UnsetType,
-        doc("Its port. Default: the service's. Only nat can have another."),
+        doc("Its port. Default: the service's. Only nat and fullnat can have another."),
     ] = UNSET
     weight: Annotated[
         Weight | UnsetType, doc("Its share; 0: no new connections. Default: the service's.")
@@ -209,7 +210,8 @@ class ServiceDocument(_Document, frozen=True):
 
     address: Annotated[Address | UnsetType, doc("The virtual address (VIP).")] = UNSET
     port: Annotated[
-        Port | UnsetType, doc("The virtual port; 0: every port, only with persistence.")
+        Port | AnyPort | UnsetType,
+        doc("The virtual port; 0 or any: every port, with ipvs only if persistent."),
     ] = UNSET
     protocol: Annotated[L4Protocol | UnsetType, doc("Transport protocol.", default="tcp")] = UNSET
     fwmark: Annotated[

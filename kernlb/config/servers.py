@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import UNSET
 
+from kernlb import limits
 from kernlb.config.address import is_loopback, parse_address
 from kernlb.config.document import (
     ServerDocument,
@@ -17,9 +18,9 @@ from kernlb.config.errors import Path, Report
 from kernlb.declaration import Labels
 from kernlb.model import (
     AddressKey,
+    DatapathKind,
     Family,
     Forwarding,
-    FwmarkKey,
     IPAddress,
     RealServer,
     ServerKey,
@@ -39,8 +40,10 @@ class ServerReader:
         document: ServiceDocument,
         service: VirtualService,
         forwarding: Forwarding,
+        datapath: DatapathKind,
         report: Report,
     ) -> None:
+        self._datapath = datapath
         self._document = document
         self._service = service
         self._family = service.family
@@ -54,6 +57,7 @@ class ServerReader:
         if document.tunnel is not UNSET:
             self._tunnel = self._read_tunnel(document.tunnel, ("tunnel",))
         self._seen: dict[tuple[IPAddress, int], int] = {}
+        self._inherited: set[limits.Limit] = set()  # told once, of the service
 
     def servers(self) -> tuple[tuple[RealServer, ...], dict[ServerKey, Labels]]:
         """The real servers in the order of the document, and the labels of those that have."""
@@ -123,7 +127,23 @@ class ServerReader:
         tunnel = None
         if forwarding is Forwarding.TUNNEL or document.tunnel is not UNSET:
             tunnel = self._tunnel_of(document, forwarding, path)
-        return RealServer(address, port, weight, forwarding, tunnel, upper, lower)
+        server = RealServer(address, port, weight, forwarding, tunnel, upper, lower)
+        if self._datapath is DatapathKind.XDP or forwarding is Forwarding.FULLNAT:
+            self._hold_datapath(server, document, path)
+        return server
+
+    def _hold_datapath(
+        self, server: RealServer, document: ServerDocument | SorryServerDocument, path: Path
+    ) -> None:
+        limit = limits.of_server(self._datapath, self._service.key, server)
+        if limit is None:
+            return
+        key = tuple(limit.key.split("."))
+        if getattr(document, key[0]) is not UNSET:
+            self._report.add((*path, *key), limit.why)
+        elif limit not in self._inherited:
+            self._inherited.add(limit)
+            self._report.add(key, limit.why)
 
     def _hold_address(self, address: IPAddress, forwarding: Forwarding, path: Path) -> None:
         if Family.of(address) is not self._family and forwarding is not Forwarding.TUNNEL:
@@ -132,7 +152,7 @@ class ServerReader:
                 f"{address} cannot serve an {self._family} service by {forwarding}: "
                 "only forwarding tunnel mixes address families",
             )  # ip_vs_ctl.c, ip_vs_genl_set_cmd(): udest.af != usvc.af
-        if is_loopback(address) and forwarding is not Forwarding.NAT:
+        if is_loopback(address) and forwarding in (Forwarding.DSR, Forwarding.TUNNEL):
             self._report.add(
                 path,
                 f"{address} is a loopback address: forwarding {forwarding} cannot reach it, "
@@ -143,16 +163,19 @@ class ServerReader:
         key = self._service.key
         if port == self._port == 0:
             return  # fwmark or every port: the client's port is kept
-        if forwarding is not Forwarding.NAT:
+        if forwarding in (Forwarding.DSR, Forwarding.TUNNEL):
             wanted = f"the service's, {self._port}" if self._port else "left out"
             self._report.add(
                 path,
                 f"must be {wanted}, not {port}: forwarding {forwarding} does not change ports",
             )
-        elif self._port == 0 and self._service.persistence is not None:
-            what = "fwmark service" if isinstance(key, FwmarkKey) else "service on every port"
+        elif self._port == 0 and isinstance(key, AddressKey):
             self._report.add(
-                path, f"must be left out: a persistent {what} keeps the client's port"
+                path, "must be left out: a service on every port keeps the client's port"
+            )
+        elif self._port == 0 and self._service.persistence is not None:
+            self._report.add(
+                path, "must be left out: a persistent fwmark service keeps the client's port"
             )  # ip_vs_core.c, ip_vs_sched_persist(): dest->port counts if vport == svc->port
         elif port == 0:
             self._report.add(path, "must be within 1..65535, not 0")

@@ -10,6 +10,7 @@ import re
 
 from msgspec import UNSET, UnsetType
 
+from kernlb import limits
 from kernlb.config.address import is_loopback, parse_address, prefix_of
 from kernlb.config.document import PersistenceDocument, ServiceDocument, VipDocument
 from kernlb.config.duration import seconds
@@ -22,6 +23,7 @@ from kernlb.declaration import Declaration, Labels, Vip
 from kernlb.model import (
     DEFAULT_FLAGS,
     AddressKey,
+    DatapathKind,
     Family,
     FwmarkKey,
     L4Protocol,
@@ -60,19 +62,22 @@ def parse_service(
 def _declare(
     document: ServiceDocument, name: str, source: str, defaults: Defaults, report: Report
 ) -> Declaration | None:
-    key = _key(document, report)
+    datapath = defaults.datapath if document.datapath is UNSET else document.datapath
+    key = _key(document, datapath, report)
     if key is None:
         return None
     service = _service(document, key, defaults, report)
+    if limit := limits.of_service(datapath, service):
+        report.add(tuple(limit.key.split(".")), limit.why)
     forwarding = defaults.forwarding if document.forwarding is UNSET else document.forwarding
-    reader = ServerReader(document, service, forwarding, report)
+    reader = ServerReader(document, service, forwarding, datapath, report)
     servers, server_labels = reader.servers()
     sorry = reader.sorry_server()
     if sorry is not None and document.sorry_server is not UNSET:
         _add_labels(server_labels, sorry.key, document.sorry_server.labels)
     return Declaration(
         name=name,
-        datapath=defaults.datapath if document.datapath is UNSET else document.datapath,
+        datapath=datapath,
         service=service,
         servers=servers,
         sorry_server=sorry,
@@ -84,7 +89,7 @@ def _declare(
     )
 
 
-def _key(document: ServiceDocument, report: Report) -> ServiceKey | None:
+def _key(document: ServiceDocument, datapath: DatapathKind, report: Report) -> ServiceKey | None:
     if document.fwmark is not UNSET:
         for name in ("address", "port", "protocol"):
             if getattr(document, name) is not UNSET:
@@ -105,13 +110,16 @@ def _key(document: ServiceDocument, report: Report) -> ServiceKey | None:
         return None
     if is_loopback(address):
         report.add(("address",), f"{address} is a loopback address: no client could reach it")
-    if document.port == 0 and document.persistence is UNSET:
+    port = document.port if isinstance(document.port, int) else 0  # any
+    any_port = port == 0 and document.port is not UNSET
+    if any_port and datapath is DatapathKind.IPVS and document.persistence is UNSET:
         report.add(
             ("port",),
-            "must be within 1..65535, not 0: a service on every port needs persistence",
+            "must be within 1..65535, not 0: a service on every port needs persistence, "
+            "or datapath xdp",
         )  # ip_vs_core.c, ip_vs_schedule(): "port zero only supported in persistent services"
     protocol = L4Protocol.TCP if document.protocol is UNSET else document.protocol
-    return AddressKey(protocol, address, 0 if document.port is UNSET else document.port)
+    return AddressKey(protocol, address, port)
 
 
 def _service(

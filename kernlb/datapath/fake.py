@@ -1,4 +1,4 @@
-"""A strict in-memory datapath: refuses what IPVS refuses, forgets nothing, forwards nothing.
+"""A strict in-memory datapath: refuses what IPVS or XDP refuses, forgets and forwards nothing.
 
 It is the stand-in for tests of everything above the seam, and ships so that others can test
 against it too. The contract suite holds it to the real ones. Every change is kept, so that a
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
+from kernlb import limits
 from kernlb.datapath import Failure, Features, Refusal, ServerStats, ServiceStats
 from kernlb.model import (
     DatapathKind,
@@ -47,8 +48,18 @@ EVERYTHING = Features(
 )
 
 
+EVERYTHING_OF_XDP = Features(
+    kind=DatapathKind.XDP,
+    version="fake",
+    schedulers=frozenset(limits.XDP_SCHEDULERS),
+    tunnels=frozenset(TunnelType),
+    mixed_families=True,
+    connection_table_size=4096,
+)
+
+
 class FakeDatapath:
-    """Holds services in a dict."""
+    """Holds services in a dict. Of which kind it is, ``features`` says."""
 
     def __init__(
         self, services: Iterable[ServiceState] = (), *, features: Features = EVERYTHING
@@ -176,6 +187,8 @@ class FakeDatapath:
         )
 
     def _dislikes_service(self, service: VirtualService) -> tuple[Refusal, str] | None:
+        if limit := limits.of_service(self.kind, service):
+            return Refusal.UNSUPPORTED, str(limit)
         if service.scheduler not in self._features.schedulers:
             why = f'scheduler "{service.scheduler}" is unknown to this kernel'
             return Refusal.UNSUPPORTED, why
@@ -192,6 +205,8 @@ class FakeDatapath:
     def _dislikes_server(
         self, service: VirtualService, server: RealServer
     ) -> tuple[Refusal, str] | None:
+        if limit := limits.of_server(self.kind, service.key, server):
+            return Refusal.UNSUPPORTED, str(limit)
         mixed = server.address.max_prefixlen != service.family.max_prefix
         tunnel = server.tunnel
         if server.lower_threshold > server.upper_threshold:

@@ -24,7 +24,7 @@ ROOT = Path(kernlb.__file__).parent
 # exactly one; a pattern of the right column names modules, not layers.
 LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "version": (("kernlb",), ()),
-    "values": (("kernlb.model", "kernlb.plan", "kernlb.declaration"), ()),
+    "values": (("kernlb.model", "kernlb.limits", "kernlb.plan", "kernlb.declaration"), ()),
     "decisions": (
         ("kernlb.reconcile", "kernlb.intent", "kernlb.schedule", "kernlb.schedule.*"),
         ("kernlb.model", "kernlb.plan", "kernlb.declaration"),
@@ -34,11 +34,14 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("kernlb.model",),
     ),
     "vip door": (("kernlb.vip.netlink",), ("kernlb.model", "kernlb.vip.*")),
-    "config": (("kernlb.config", "kernlb.config.*"), ("kernlb.model", "kernlb.declaration")),
+    "config": (
+        ("kernlb.config", "kernlb.config.*"),
+        ("kernlb.model", "kernlb.limits", "kernlb.declaration"),
+    ),
     "store": (("kernlb.store",), ("kernlb.config", "kernlb.config.*", "kernlb.declaration")),
     "datapath": (
         ("kernlb.datapath", "kernlb.datapath.*"),
-        ("kernlb.model", "kernlb.plan"),
+        ("kernlb.model", "kernlb.limits", "kernlb.plan"),
     ),
     "protocol": (("kernlb.control", "kernlb.control.protocol", "kernlb.control.problem"), ()),
     "client": (
@@ -93,6 +96,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 # Parts that only compute: no clock, no file, no socket, no process, no event loop.
 PURE = (
     "kernlb.model",
+    "kernlb.limits",
     "kernlb.plan",
     "kernlb.declaration",
     "kernlb.reconcile",

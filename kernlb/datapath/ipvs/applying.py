@@ -18,7 +18,7 @@ from kernlb.datapath.ipvs.netlink import WINDOW
 from kernlb.datapath.ipvs.program import Step, forced, steps
 from kernlb.datapath.ipvs.refusal import failure
 from kernlb.datapath.ipvs.requests import Request
-from kernlb.model import ServerKey, ServiceKey
+from kernlb.model import Forwarding, ServerKey, ServiceKey
 from kernlb.plan import AddServer, AddService, EditServer, Op, RemoveServer, RemoveService
 
 
@@ -38,10 +38,19 @@ class Applying:
         self._withdrawn: set[ServiceKey] = set()
 
     def run(self) -> list[Failure]:
-        pending = steps(self._ops)
+        sayable = [op for op in self._ops if not self._unsayable(op)]
+        pending = steps(sayable)
         while window := list(islice(pending, WINDOW)):
             self._send(window)
         return self._failures() if self._failed else []
+
+    def _unsayable(self, op: Op) -> bool:
+        """IPVS has no number for that: there is nothing to ask the kernel."""
+        server = op.server if type(op) is AddServer else op.new if type(op) is EditServer else None
+        if server is None or server.forwarding is not Forwarding.FULLNAT:
+            return False
+        self._failed[id(op)] = failure(op, errno.EOPNOTSUPP)
+        return True
 
     def _send(self, window: Sequence[Step]) -> None:
         errors = self._door.exchange([request for _op, request in window])

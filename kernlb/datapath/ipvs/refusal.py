@@ -10,7 +10,8 @@ import errno
 import os
 
 from kernlb.datapath import Failure, Refusal
-from kernlb.model import Forwarding, RealServer, ServiceKey, VirtualService
+from kernlb.limits import Limit, of_server
+from kernlb.model import DatapathKind, Forwarding, RealServer, ServiceKey, VirtualService
 from kernlb.plan import (
     AddServer,
     AddService,
@@ -71,6 +72,8 @@ def _reason(op: Op, number: int) -> tuple[Refusal, str]:
             return Refusal.UNSUPPORTED, "this kernel does not have that address family for IPVS"
         case errno.EINVAL | errno.ERANGE:
             return Refusal.INVALID, _contradiction(op)
+        case errno.EOPNOTSUPP if limit := _limit(op):
+            return Refusal.UNSUPPORTED, str(limit)
     return _KINDS.get(number, Refusal.OTHER), os.strerror(number)
 
 
@@ -118,6 +121,14 @@ def _server_contradiction(op: ServerOp, server: RealServer) -> str:
         return f"the upper threshold {server.upper_threshold} is above {_MAX_THRESHOLD}"
     # ip_vs_new_dest() asks the routing table too, which knows the broadcast addresses.
     return f"{server.address} is not the address of one host"
+
+
+def _limit(op: Op) -> Limit | None:
+    match op:
+        case AddServer(server=server) | EditServer(new=server):
+            return of_server(DatapathKind.IPVS, op.key, server)
+        case _:
+            return None
 
 
 def mixed(key: ServiceKey, server: RealServer) -> bool:

@@ -111,7 +111,7 @@ def random_service(random: Random, key: ServiceKey, known: list[Scheduler]) -> V
 
 def random_server(random: Random, family: Family) -> RealServer:
     address = random_address(random)
-    forwarding = random.choice(list(Forwarding))
+    forwarding = random.choice((Forwarding.NAT, Forwarding.TUNNEL, Forwarding.DSR))
     if Family.of(address) is not family:
         forwarding = Forwarding.TUNNEL
     tunnel = None

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from hypothesis import strategies as st
 
+from kernlb.datapath.ipvs.abi import FORWARDINGS
 from kernlb.model import (
     AddressKey,
     Family,
@@ -60,7 +61,7 @@ def services(draw: st.DrawFn, key: st.SearchStrategy[ServiceKey] = keys) -> Virt
 
 @st.composite
 def servers(draw: st.DrawFn) -> RealServer:
-    forwarding = draw(st.sampled_from(Forwarding))
+    forwarding = draw(st.sampled_from(list(FORWARDINGS)))
     lower, upper = draw(thresholds)
     return RealServer(
         address=draw(addresses),

@@ -13,7 +13,14 @@ from kernlb.datapath.ipvs.abi import Command
 from kernlb.datapath.ipvs.applying import Applying
 from kernlb.datapath.ipvs.netlink import WINDOW
 from kernlb.datapath.ipvs.requests import Request
-from kernlb.model import AddressKey, L4Protocol, RealServer, Scheduler, VirtualService
+from kernlb.model import (
+    AddressKey,
+    Forwarding,
+    L4Protocol,
+    RealServer,
+    Scheduler,
+    VirtualService,
+)
 from kernlb.plan import AddServer, AddService, EditService, Op, RemoveServer, RemoveService
 
 WEB = AddressKey(L4Protocol.TCP, ip_address("192.0.2.10"), 80)
@@ -151,6 +158,18 @@ def test_an_existing_service_that_cannot_become_mh_is_not_withdrawn() -> None:
     (failure,) = Applying(door, TOGETHER).run()
     assert failure.refusal is Refusal.UNSUPPORTED
     assert Command.DEL_SERVICE not in door.commands
+
+
+def test_what_ipvs_has_no_word_for_is_refused_alone_and_not_sent() -> None:
+    door = Door()
+    ops: list[Op] = [AddServer(WEB, A), AddServer(WEB, replace(B, forwarding=Forwarding.FULLNAT))]
+    (failure,) = Applying(door, ops).run()
+    assert (failure.op, failure.refusal) == (ops[1], Refusal.UNSUPPORTED)
+    assert str(failure) == (
+        "cannot add real server 10.0.0.3:80 to tcp/192.0.2.10:80: "
+        "forwarding fullnat goes with datapath xdp only"
+    )
+    assert door.commands == [Command.NEW_DEST]
 
 
 def replace_key(service: VirtualService, port: int) -> VirtualService:
