@@ -153,9 +153,7 @@ ERRORS = {
 }
 
 
-def icmp(
-    family: int, kind: tuple[int, int, int], body: bytes, src: str, dst: str, **how
-) -> Packet:
+def icmp(family: int, kind: tuple[int, int, int], body: bytes, src: str, dst: str, **how) -> Packet:
     """An ICMP message of `kind` (type, code, second word) as an IP packet."""
     message = struct.pack("!BBHI", kind[0], kind[1], 0, kind[2]) + body
     if family == 4:

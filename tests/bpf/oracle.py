@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
 
 from tests.bpf.frames import ERRORS, ethernet, frame, icmp
@@ -29,6 +30,14 @@ def aged(packet: Packet) -> Packet:
     return packet
 
 
+def transport_of(packet: Packet) -> Packet | None:
+    """Its TCP, UDP or SCTP; None for a later fragment, and what else has no ports."""
+    layer = packet.lastlayer()
+    while layer is not None and not isinstance(layer, TCP | UDP | SCTP):
+        layer = layer.underlayer
+    return layer
+
+
 def translated(
     packet: Packet, *, src: str = "", dst: str = "", sport: int = 0, dport: int = 0
 ) -> Packet:
@@ -36,9 +45,7 @@ def translated(
     packet = packet.copy()
     header = packet[IP] if IP in packet else packet[IPv6]
     header.src, header.dst = src or header.src, dst or header.dst
-    upper = packet.lastlayer()
-    while upper is not None and not hasattr(upper, "sport"):
-        upper = upper.underlayer
+    upper = transport_of(packet)
     if upper is not None:  # else a later fragment
         upper.sport, upper.dport = sport or upper.sport, dport or upper.dport
     return packet
@@ -148,9 +155,7 @@ def error(packet: Packet, kind: str, mtu: int = 0) -> Packet:
     """An ICMP error about a packet, quoting it up to 8 bytes of its transport header."""
     family, content = packet.version, bytes(packet)
     type_, code, _ = ERRORS[family][kind]
-    upper = packet
-    while not hasattr(upper, "sport"):
-        upper = upper.payload
+    upper = transport_of(packet)
     quoted = content[: len(content) - len(upper) + 8]
     how = {"ident": 0} if family == 4 else {}
     message = icmp(

@@ -8,16 +8,18 @@ hash schedulers from kernlb.schedule.
 from __future__ import annotations
 
 import math
-import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from kernlb.datapath.xdp import layout
+from kernlb.datapath.xdp.layout import Mark
 from kernlb.model import Family, ServerKey
 from kernlb.schedule import maglev, source_hash
 from tests.bpf import records
-from tests.bpf.frames import BACK_MAC, CLIENT_MAC, NUMBER, OUR_MAC, OURS, PORT, SERVER_MAC, VIP
+from tests.bpf.frames import BACK_MAC, CLIENT_MAC, OUR_MAC, OURS, PORT, SERVER_MAC, VIP
 
 if TYPE_CHECKING:
     from tests.bpf.world import World
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 TABLES = {"sh": source_hash.table, "mh": maglev.table}
 RUN = 256  # slots set aside for the members of a service
 TABLE = 4096  # and for its table
-MARKS = {"vip": 1, "any_port": 2, "server": 4}
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Service:
 
     def add(self, address: str, **how) -> Server:
         server = Server(address, **how)
-        self.world.services.place(server, self)
+        self.world.services.place(server)
         self.servers.append(server)
         self.write(server)
         if self.scheduler == "wrr":
@@ -112,20 +113,18 @@ class Service:
 
     def write(self, server: Server) -> None:
         """The entry of a server, and of what its answers need."""
-        at = server.id * records.SERVER_SIZE
-        content = records.pack_server(server, self.id, self.world.network.interfaces)
-        self.world.memory["servers"][at : at + len(content)] = content
+        value = records.server_value(server, self.id, self.world.network.interfaces)
+        layout.SERVER.pack_into(self.world.memory["servers"], server.id, value)
         if server.forwarding in ("nat", "fullnat"):
-            self.world.services.mark(server.address, "server")
+            self.world.services.mark(server.address, Mark.SERVER)
 
     def read_cursor(self) -> int:
-        at = self.id * records.SERVICE_SIZE + records.CURSOR_OFFSET
-        return int.from_bytes(self.world.memory["services"][at : at + 8], "little")
+        return layout.SERVICE.unpack(self.world.memory["services"], self.id).cursor
 
     def owner(self, slot: int) -> Server:
         """Of a slot of its table."""
         at = (self._table_at + slot) * 4
-        identity = int.from_bytes(self.world.memory["slots"][at : at + 4], "little")
+        identity = int.from_bytes(self.world.memory["slots"][at : at + 4], sys.byteorder)
         return next(each for each in self.servers if each.id == identity)
 
     @property
@@ -155,8 +154,9 @@ class Service:
         return step, max(weights, default=0) - (step - 1)
 
     def _write_cursor(self) -> None:
-        at = self.id * records.SERVICE_SIZE + records.CURSOR_OFFSET
-        self.world.memory["services"][at : at + 8] = self.cursor.to_bytes(8, "little")
+        offset, size = layout.SERVICE.places["cursor"]
+        at = self.id * layout.SERVICE.size + offset
+        self.world.memory["services"][at : at + size] = self.cursor.to_bytes(size, sys.byteorder)
 
     def _publish(self) -> None:
         members = [server.id for server in self.servers]
@@ -164,10 +164,9 @@ class Service:
         slots = self._dealt() if self.scheduler in TABLES else []
         self._write_slots(self._table_at, slots)
         runs = (self._members_at, len(members)), (self._table_at, len(slots))
-        at = self.id * records.SERVICE_SIZE
         self.cursor = self.read_cursor()
-        content = records.pack_service(self, *runs)
-        self.world.memory["services"][at : at + len(content)] = content
+        value = records.service_value(self, *runs)
+        layout.SERVICE.pack_into(self.world.memory["services"], self.id, value)
 
     def _dealt(self) -> list[int]:
         newest_first = [
@@ -183,7 +182,7 @@ class Service:
         return ServerKey(ip_address(server.address), server.port or self.port)
 
     def _write_slots(self, first: int, ids: Sequence[int]) -> None:
-        content = b"".join(each.to_bytes(4, "little") for each in ids)
+        content = b"".join(each.to_bytes(4, sys.byteorder) for each in ids)
         self.world.memory["slots"][first * 4 : first * 4 + len(content)] = content
 
 
@@ -194,6 +193,7 @@ class Services:
         self._world = world
         self._next_service = 1  # 0 is what an unwritten entry would name
         self._next_server = 1
+        self.made: list[Service] = []
 
     def add(
         self,
@@ -223,33 +223,27 @@ class Services:
         )
         self._next_service += 1
         service._publish()
-        key = records.pack_service_key(packed(address), port, NUMBER[protocol], family)
-        self._world.maps["service_ids"].update(key, service.id.to_bytes(4, "little"))
-        self.mark(address, "vip", *(("any_port",) if not port else ()))
+        self.made.append(service)
+        key, value = records.service_id(service), service.id.to_bytes(4, sys.byteorder)
+        self._world.maps["service_ids"].update(key, value)
+        self.mark(address, Mark.VIP if port else Mark.VIP | Mark.ANY_PORT)
         return service
 
-    def place(self, server: Server, service: Service) -> None:
+    def place(self, server: Server) -> None:
         """Give it an id, unless a test chose one."""
-        del service
         if server.id < 0:
             server.id = self._next_server
             self._next_server += 1
         server.last_weight = server.weight
 
-    def mark(self, address: str, *names: str) -> None:
-        for name in names:
-            self._world.filter[cell(address)] |= MARKS[name]
+    def mark(self, address: str, mark: Mark) -> None:
+        self._world.filter[cell(address)] |= mark
 
 
 def cell(address: str) -> int:
     """Of the filter."""
     word = 0
-    content = packed(address)
+    content = ip_address(address).packed
     for at in range(0, len(content), 4):
         word ^= int.from_bytes(content[at : at + 4], "big")
     return (word * 0x9E3779B1 & 0xFFFFFFFF) >> 16
-
-
-def packed(address: str) -> bytes:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_pton(family, address)

@@ -1,4 +1,4 @@
-"""A client's packet goes to its server: every method, family and protocol, whatever surrounds it."""
+"""A client's packet goes to its server: every method, family, protocol, and shape of headers."""
 
 from __future__ import annotations
 

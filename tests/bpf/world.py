@@ -6,13 +6,13 @@ test puts into the maps is what the program sees. No pins; gone with the last de
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from kernlb.datapath.xdp import layout
 from kernlb.datapath.xdp.libbpf import Object, possible_cpus
 from kernlb.datapath.xdp.libbpf.object import XDP_HAS_FRAGS
 from kernlb.datapath.xdp.loading import object_path
@@ -22,9 +22,6 @@ from tests.bpf.services import Service, Services
 
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 SEED = 0x0123456789ABCDEF
-WAYS = 4
-TICK = (1 << 26) / 1e9  # seconds
-NONE = 0xFFFFFFFF
 TIMEOUTS = {  # seconds: ip_vs_proto_tcp.c, _udp.c, _sctp.c
     "none": 2,
     "established": 900,
@@ -85,17 +82,22 @@ class Sizes(NamedTuple):
     conns6: int = 64
     cpus: int = 0  # that share fullnat's ports; 0: as many as there are
 
+    def of_maps(self) -> dict[str, int]:
+        return {
+            **dict.fromkeys(("service_ids", "services", "service_counters"), self.services),
+            **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
+            **{name: getattr(self, name) for name in ("slots", "conns4", "conns6")},
+        }
+
 
 class World:
     """Made once, reset for each test."""
 
-    def __init__(self, network: Network, sizes: Sizes = Sizes()) -> None:
-        self.network, self.sizes = network, sizes
+    def __init__(self, network: Network, sizes: Sizes | None = None) -> None:
+        self.network, self.sizes = network, (sizes := sizes or Sizes())
         with Object.open(object_path()) as loadable, network.entered():
-            for name in ("services", "servers", "slots", "conns4", "conns6"):
-                loadable.resize(name, getattr(sizes, name))
-            for name, size in records.AS_MANY_AS.items():
-                loadable.resize(name, getattr(sizes, size))
+            for name, entries in sizes.of_maps().items():
+                loadable.resize(name, entries)
             constants = {
                 "hash_seed": SEED,
                 "conns4_mask": sizes.conns4 - 1,
@@ -106,7 +108,9 @@ class World:
             for name in ("kernlb", "explain"):
                 loadable.set_flags(name, XDP_HAS_FRAGS)
             loadable.load()
-            self.maps = {name: loadable.map(name) for name in loadable.map_names if "ro" not in name}
+            self.maps = {
+                name: loadable.map(name) for name in loadable.map_names if "ro" not in name
+            }
             self.programs = {name: loadable.program(name) for name in loadable.program_names}
             for index in network.interfaces:
                 self.maps["devices"].update(_u32(index), _u32(index))
@@ -121,8 +125,10 @@ class World:
         """No services, no connections, IPVS's timeouts, nothing counted."""
         for view in (*self.memory.values(), self.filter):
             view[:] = bytes(len(view))
-        ticks = [int(TIMEOUTS.get(state, 0) / TICK) for state in records.STATES]
-        self.settings[: 4 * 17] = struct.pack("=17I", *(ticks + [0] * 16)[:16], 0)
+        timeouts = (records.ticks(TIMEOUTS.get(state, 0)) for state in records.STATES)
+        self.settings[: layout.SETTINGS.size] = layout.SETTINGS.pack(
+            layout.Settings(layout.TIMEOUTS.pack(*timeouts), icmp_per_second=0)
+        )
         for name in ("service_ids", "fragments"):
             for key in list(self.maps[name].keys()):
                 self.maps[name].delete(key)
@@ -138,7 +144,8 @@ class World:
         return self.services.add(protocol, family, **how)
 
     def limit_answers(self, per_second: int) -> None:
-        self.settings[64:68] = _u32(per_second)
+        at = layout.SETTINGS.offset["icmp_per_second"]
+        self.settings[at : at + 4] = _u32(per_second)
 
     def send(self, frame: bytes, program: str = "kernlb", ingress: str = "front") -> Sent:
         before = self.reasons()
@@ -157,19 +164,17 @@ class World:
             }
         )
 
-    def explanation(self) -> dict[str, int]:
-        value = self.maps["explanations"].lookup(_u32(0)) or b""
-        return dict(zip(records.EXPLANATION, struct.unpack_from("=8I", value), strict=True))
+    def explanation(self) -> layout.Explanation:
+        return layout.EXPLANATION.unpack(self.maps["explanations"].lookup(_u32(0)) or b"")
 
-    def counters(self, name: str, index: int) -> dict[str, int]:
+    def counters(self, name: str, index: int) -> layout.Counters:
         """Of a server or service, all CPUs together."""
-        values = self.maps[name].values_per_cpu(_u32(index)) or ()
-        each = [struct.unpack_from("=5Q", value) for value in values]
-        return dict(zip(records.COUNTERS, map(sum, zip(*each, strict=True)), strict=True))
+        each = map(layout.COUNTERS.unpack, self.maps[name].values_per_cpu(_u32(index)) or ())
+        return layout.Counters(*map(sum, zip(*each, strict=True)))
 
-    def load(self, server: int) -> tuple[int, int]:
-        """Active and inactive connections of a server."""
-        return struct.unpack_from("=2I", self.memory["loads"], server * records.LOAD_SIZE)
+    def load(self, server: int) -> layout.Load:
+        """Connections of a server."""
+        return layout.LOAD.unpack(self.memory["loads"], server)
 
     def read_conns(self, family: int) -> bytes:
         return self.maps[f"conns{family}"].read_array()
@@ -183,7 +188,7 @@ class World:
 
     def connections(self, family: int = 4, reverse: bool = False) -> list[Connection]:
         """Entries in use; those of servers' answers only when asked for."""
-        content, size = self.read_conns(family), records.CONN_SIZE[family]
+        content, size = self.read_conns(family), layout.CONN_SIZES[family]
         found = [
             _connection(content[at : at + size], at // size, family)
             for at in range(0, len(content), size)
@@ -198,11 +203,12 @@ class World:
 
     def age(self, seconds: float, family: int = 4) -> None:
         """Let every entry be that much older."""
-        content, size = bytearray(self.read_conns(family)), records.CONN_SIZE[family]
+        content, size = bytearray(self.read_conns(family)), layout.CONN_SIZES[family]
         for at in range(0, len(content), size):
             if content[at + 7]:
                 (seen,) = struct.unpack_from("=I", content, at + 8)
-                struct.pack_into("=I", content, at + 8, (seen - round(seconds / TICK)) % 2**32)
+                older = (seen - records.ticks(seconds)) % 2**32
+                struct.pack_into("=I", content, at + 8, older)
         self.write_conns(family, bytes(content))
 
     def everything(self) -> dict[str, object]:
@@ -220,25 +226,29 @@ class World:
 
 
 def _connection(entry: bytes, index: int, family: int) -> Connection:
-    ref, _, state, flags, seen, peer = struct.unpack_from("=IHBBII", entry)
-    sport, dport, source_port, protocol = struct.unpack_from("!HHHB", entry, 16)
+    conn = layout.CONN.unpack(entry)
     size = 4 if family == 4 else 16
-    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    source, destination = (
+        layout.address_of(entry[at : at + size], family)
+        for at in (layout.CONN.size, layout.CONN.size + size)
+    )
+    server, generation = layout.server_of_ref(conn.word_server)
+    flags = (name for bit, name in enumerate(records.CONN_FLAGS) if conn.word_flags >> bit & 1)
     return Connection(
         family=family,
         index=index,
-        source=socket.inet_ntop(kind, entry[24 : 24 + size]),
-        sport=sport,
-        destination=socket.inet_ntop(kind, entry[24 + size : 24 + 2 * size]),
-        dport=dport,
-        protocol=protocol,
-        server=ref & 0xFFFFFF,
-        generation=ref >> 24,
-        state=records.STATES[state],
-        flags=frozenset(name for bit, name in enumerate(records.CONN_FLAGS) if flags >> bit & 1),
-        seen=seen,
-        peer=peer,
-        source_port=source_port,
+        source=str(source),
+        sport=int.from_bytes(conn.sport, "big"),
+        destination=str(destination),
+        dport=int.from_bytes(conn.dport, "big"),
+        protocol=conn.protocol,
+        server=server,
+        generation=generation,
+        state=records.STATES[conn.word_state],
+        flags=frozenset(flags),
+        seen=conn.seen,
+        peer=conn.peer,
+        source_port=int.from_bytes(conn.source_port, "big"),
     )
 
 
