@@ -17,42 +17,22 @@ from __future__ import annotations
 
 import errno
 import secrets
-import struct
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 from kernlb.datapath import DatapathUnavailableError
+from kernlb.datapath.xdp.layout import ABI, ABI_VERSION, CONN_WAYS, Abi
 from kernlb.datapath.xdp.libbpf import Link, LoadError, Map, Object, Program
 from kernlb.datapath.xdp.libbpf.bpffs import require_bpffs
-from kernlb.datapath.xdp.memory import CONN_WAYS, Sizes, size_maps
+from kernlb.datapath.xdp.memory import Sizes, size_maps
 from kernlb.datapath.xdp.pins import Pins, beside, map_pin, publish, remove
 
-ABI_VERSION = 1
 ATTACHED = "kernlb"  # the program that interfaces get
 
 _KEY = bytes(4)
-_ABI = struct.Struct("=6IQ")
-
-
-class Abi(NamedTuple):
-    """struct abi"""
-
-    version: int
-    services: int
-    servers: int
-    slots: int
-    conns4: int  # buckets
-    conns6: int
-    hash_seed: int
-
-    @property
-    def sizes(self) -> Sizes:
-        conns = (self.conns4 * CONN_WAYS, self.conns6 * CONN_WAYS)
-        return Sizes(self.services, self.servers, self.slots, *conns)
 
 
 class AbiError(LoadError):
@@ -111,13 +91,13 @@ def load(root: Path, sizes: Sizes | None = None, path: Path | None = None) -> Lo
         abi = _read_abi(existing, pins, path) or _new_abi(wanted)
         maps, programs = _load_aside(loadable, existing, abi, stack)
         if not existing:
-            maps["abi"].update(_KEY, _ABI.pack(*abi))
+            maps["abi"].update(_KEY, ABI.pack(abi))
         _publish_maps(pins, existing, maps)
         following = _pin(programs, beside(pins.programs))
         _update_links(pins, programs[ATTACHED])
         publish(following, pins.programs)
-        warnings = _compare(wanted, abi.sizes) if existing else ()
-        return Loaded(maps, programs, abi.sizes, not existing, warnings, stack.pop_all())
+        warnings = _compare(wanted, sizes_of(abi)) if existing else ()
+        return Loaded(maps, programs, sizes_of(abi), not existing, warnings, stack.pop_all())
 
 
 def unload(root: Path) -> None:
@@ -126,7 +106,10 @@ def unload(root: Path) -> None:
     Unloading what is not loaded succeeds."""
     pins = Pins(root)
     with suppress(FileNotFoundError), pins.locked():
-        for directory in ("links", "links-next", "programs", "programs-next", "maps", "maps-next"):
+        for path in pins.links.iterdir() if pins.links.exists() else ():
+            with Link.open_pinned(path) as link:
+                link.detach()  # the last pin of a link takes it away too, but later
+        for directory in ("links", "programs", "programs-next", "maps", "maps-next"):
             remove(root / directory)
         root.rmdir()
 
@@ -144,9 +127,9 @@ def _read_abi(existing: Mapping[str, Map], pins: Pins, path: Path) -> Abi | None
     if not existing:
         return None
     value = existing["abi"].lookup(_KEY) if "abi" in existing else None
-    if value is None or len(value) < _ABI.size:
+    if value is None or len(value) < ABI.size:
         raise AbiError(errno.EINVAL, f"cannot load {path.name}: {pins.maps} has no ABI version")
-    abi = Abi(*_ABI.unpack_from(value))
+    abi = ABI.unpack(value)
     if abi.version != ABI_VERSION:
         raise AbiError(
             errno.EINVAL,
@@ -161,11 +144,16 @@ def _new_abi(sizes: Sizes) -> Abi:
     return Abi(ABI_VERSION, *tables, hash_seed=secrets.randbits(64))
 
 
+def sizes_of(abi: Abi) -> Sizes:
+    conns = abi.conns4 * CONN_WAYS, abi.conns6 * CONN_WAYS
+    return Sizes(abi.services, abi.servers, abi.slots, *conns)
+
+
 def _load_aside(
     loadable: Object, existing: Mapping[str, Map], abi: Abi, stack: ExitStack
 ) -> tuple[dict[str, Map], dict[str, Program]]:
     """In the kernel, and nowhere to be seen."""
-    size_maps(loadable, abi.sizes)
+    size_maps(loadable, sizes_of(abi))
     pins = {name: pin for name in loadable.map_names if (pin := map_pin(name))}
     for name, pin in pins.items():
         if pin in existing:

@@ -10,10 +10,9 @@ import mmap
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from kernlb.datapath.xdp.layout import CONN_WAYS, MOST_SERVERS
 from kernlb.datapath.xdp.libbpf import MapShape, Object, maps, possible_cpus
 
-CONN_WAYS = 4  # entries a bucket of the connection tables
-MOST_SERVERS = 1 << 24  # an id has 24 bits in a connection
 _MOST = 1 << 30
 
 _ARRAY_HEADER = 320
