@@ -124,6 +124,9 @@ PURE = (
     "kernlb.daemon.views",
     "kernlb.daemon.outcome",
     "kernlb.daemon.draft",
+    "kernlb.daemon.destinations",
+    "kernlb.daemon.neighbours",
+    "kernlb.daemon.reachability",
     "kernlb.datapath",
     "kernlb.datapath.fake",
     "kernlb.datapath.ipvs.abi",
@@ -132,11 +135,25 @@ PURE = (
     "kernlb.datapath.ipvs.replies",
     "kernlb.datapath.ipvs.requests",
     "kernlb.datapath.ipvs.shape",
+    "kernlb.datapath.xdp.hops",
+    "kernlb.datapath.xdp.hop_requests",
+    "kernlb.datapath.xdp.hop_replies",
 )
 VALUES = frozenset(
     {
         *("__future__", "collections", "contextlib", "copy", "dataclasses", "difflib", "enum"),
-        *("errno", "functools", "hashlib", "io", "ipaddress", "itertools", "json", "math", "re"),
+        *(
+            "bisect",
+            "errno",
+            "functools",
+            "hashlib",
+            "io",
+            "ipaddress",
+            "itertools",
+            "json",
+            "math",
+            "re",
+        ),
         *("struct", "types", "typing", "msgspec", "yaml", "ruamel"),
     }
 )
@@ -157,6 +174,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.daemon.notify",
         "kernlb.datapath.ipvs.netlink",
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
+        "kernlb.datapath.xdp.hop_door",
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",
@@ -327,8 +345,11 @@ def test_an_outside_thing_has_its_doors(outside: str) -> None:
     assert not wrong
 
 
-def test_one_module_opens_netlink_sockets_and_one_raw_frames() -> None:
-    assert openers_of("AF_NETLINK") == ["kernlb.datapath.ipvs.netlink"]
+def test_one_module_a_subsystem_opens_netlink_sockets_and_one_raw_frames() -> None:
+    assert openers_of("AF_NETLINK") == [
+        "kernlb.datapath.ipvs.netlink",
+        "kernlb.datapath.xdp.hop_door",
+    ]
     assert openers_of("AF_PACKET") == ["kernlb.vip.netlink"]
 
 
@@ -357,6 +378,7 @@ def test_only_the_composition_root_knows_the_real_datapaths_and_doors() -> None:
         if each.importer.startswith("kernlb.daemon.")
         and is_one_of(each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink"))
         and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.host")
+        and each.imported != "kernlb.datapath.xdp.hops"  # values, which the keeper speaks
     ]
     assert not wrong
 
