@@ -21,6 +21,7 @@ from kernlb.config.settings import (
     load_settings,
 )
 from kernlb.config.syntax import located
+from kernlb.config.xdp_settings import XdpSettings
 
 __all__ = [
     "ConfigError",
@@ -31,6 +32,7 @@ __all__ = [
     "Settings",
     "SyncDaemon",
     "Timeouts",
+    "XdpSettings",
     "document_of",
     "load_settings",
     "located",

@@ -1,7 +1,7 @@
 """Settings of one host: /etc/kernlb/kernlb.yaml, absent or in part absent.
 
 What services default to, and what belongs to the host and to no service: IPVS's timeouts, its
-connection-sync daemon, its sysctls.
+connection-sync daemon, its sysctls; XDP's interfaces, tables and timeouts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from kernlb.config.settings_document import (
 )
 from kernlb.config.shape import read_document
 from kernlb.config.syntax import MAX_BYTES, lines_of
+from kernlb.config.xdp_settings import XdpSettings, read_xdp
+from kernlb.limits import XDP_SCHEDULERS
 from kernlb.model import DatapathKind, Forwarding, IPAddress, Scheduler, parse_endpoint
 
 
@@ -83,6 +85,7 @@ class Settings:
     audit_interval: float = AUDIT_INTERVAL
     metrics_listen: str | None = METRICS_LISTEN
     ipvs: IpvsSettings = IpvsSettings()
+    xdp: XdpSettings = field(default_factory=XdpSettings)
     control_group: str = CONTROL_GROUP
 
 
@@ -106,7 +109,7 @@ def parse_settings(text: bytes, *, source: str) -> Settings:
     document = read_document(text, SettingsDocument, source)
     report = Report(source)
     settings = Settings(
-        defaults=_defaults(document.defaults),
+        defaults=_defaults(document.defaults, report),
         audit_interval=_audit_interval(document.audit_interval, report),
         metrics_listen=_listen(document.metrics_listen, report),
         ipvs=IpvsSettings(
@@ -114,14 +117,22 @@ def parse_settings(text: bytes, *, source: str) -> Settings:
             sync=_sync(document.ipvs.sync, report),
             sysctls=_sysctls(document.ipvs.sysctls),
         ),
+        xdp=read_xdp(document.xdp, report),
         control_group=document.control_group,
     )
+    if settings.defaults.datapath is DatapathKind.XDP and not settings.xdp.interfaces:
+        report.add(("defaults", "datapath"), "xdp needs an interface under xdp.interfaces")
     if report:
         raise report.error(lambda: lines_of(text, source))
     return settings
 
 
-def _defaults(document: DefaultsDocument) -> Defaults:
+def _defaults(document: DefaultsDocument, report: Report) -> Defaults:
+    xdp = document.datapath is DatapathKind.XDP
+    if xdp and document.scheduler not in XDP_SCHEDULERS:
+        report.add(("defaults", "scheduler"), f"{document.scheduler} is not in datapath xdp")
+    if document.forwarding is Forwarding.FULLNAT and not xdp:
+        report.add(("defaults", "forwarding"), "fullnat goes with datapath xdp only")
     drain = 0.0 if document.drain_timeout is UNSET else seconds(document.drain_timeout)
     interface = document.vip_interface
     return Defaults(

@@ -119,6 +119,8 @@ PURE = (
     "kernlb.config.shape",
     "kernlb.config.splice",
     "kernlb.config.syntax",
+    "kernlb.config.xdp_document",
+    "kernlb.config.xdp_settings",
     "kernlb.control.protocol",
     "kernlb.control.problem",
     "kernlb.daemon.views",
