@@ -27,7 +27,7 @@ from kernlb.datapath import DatapathUnavailableError
 from kernlb.datapath.xdp.layout import ABI, ABI_VERSION, CONN_WAYS, Abi
 from kernlb.datapath.xdp.libbpf import Link, LoadError, Map, Object, Program
 from kernlb.datapath.xdp.libbpf.bpffs import require_bpffs
-from kernlb.datapath.xdp.memory import Sizes, size_maps
+from kernlb.datapath.xdp.memory import Sizes, footprint, size_maps
 from kernlb.datapath.xdp.pins import Pins, beside, map_pin, publish, remove
 
 ATTACHED = "kernlb"  # the program that interfaces get
@@ -166,12 +166,29 @@ def _load_aside(
         }
     )
     loadable.allow_fragments()
-    loadable.load()
+    try:
+        loadable.load()
+    except LoadError as why:
+        raise _too_large(loadable, existing) if why.errno == errno.ENOMEM else why from why
     maps = {pin: stack.enter_context(loadable.map(name)) for name, pin in pins.items()}
     programs = {
         name: stack.enter_context(loadable.program(name)) for name in loadable.program_names
     }
     return maps, programs
+
+
+def _too_large(loadable: Object, existing: Mapping[str, Map]) -> LoadError:
+    wanted = {
+        name: footprint(loadable.shape(name))
+        for name in loadable.map_names
+        if map_pin(name) not in existing
+    }
+    largest = max(wanted, key=wanted.__getitem__)
+    return LoadError(
+        errno.ENOMEM,
+        f"cannot load {loadable.path.name}: no memory for tables of {sum(wanted.values()) >> 20} "
+        f"MiB, of which {largest} takes {wanted[largest] >> 20} MiB",
+    )
 
 
 def _publish_maps(pins: Pins, existing: Mapping[str, Map], maps: Mapping[str, Map]) -> None:

@@ -166,6 +166,24 @@ def test_a_program_that_is_refused_changes_nothing(
     assert pinned(root) == before
 
 
+def test_tables_that_do_not_fit_are_refused_with_their_size(
+    root: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a terabyte, which the kernel refuses at once where the machine has less."""
+    monkeypatch.setattr("kernlb.datapath.xdp.memory._MOST", 1 << 33)
+    words = r"no memory for tables of 524\d{3} MiB, of which conns6 takes 524288 MiB"
+    with pytest.raises(LoadError, match=words) as refused:
+        load(root, Sizes(conns6=1 << 33), objects.older)
+    assert refused.value.errno == errno.ENOMEM
+    assert pinned(root) == {}
+
+
+@pytest.mark.parametrize(("what", "value"), [("services", 0), ("servers", 1 << 25), ("slots", -1)])
+def test_sizes_that_make_no_sense_are_refused_by_name(what: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"cannot size {what}: {value} is not in 1 to"):
+        Sizes(**{what: value})
+
+
 def test_only_one_process_loads_at_a_time(root: Path, objects: Objects) -> None:
     put(root, objects.older)
     before = pinned(root)

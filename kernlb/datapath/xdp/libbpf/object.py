@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import os
 import sys
 from collections.abc import Callable, Mapping
 from ctypes import c_size_t, c_uint32
@@ -72,10 +73,10 @@ class Object:
             kernel_log_size=_LOG_SIZE,
         )
         with listening() as said:
-            pointer = libbpf().bpf_object__open_file(str(path).encode(), ctypes.byref(options))
+            pointer = libbpf().bpf_object__open_file(os.fsencode(path), ctypes.byref(options))
             number = ctypes.get_errno()
         if not pointer:
-            raise LoadError(number, f"cannot open {path.name}: {_last(said)}")
+            raise LoadError(number, f"cannot open {path.name}: {_reason(said)}")
         return cls(pointer, path, log)
 
     def _list(self, next_of: str, name_of: str) -> dict[str, int]:
@@ -183,7 +184,7 @@ class Object:
         if isinstance(why, DatapathUnavailableError) and not verifier:
             raise why
         raise LoadError(
-            -result, f"cannot {doing}: {_last(said)}", "\n".join(verifier[-_LOG_LINES:])
+            -result, f"cannot {doing}: {_reason(said)}", "\n".join(verifier[-_LOG_LINES:])
         )
 
     def map(self, name: str) -> Map:
@@ -215,7 +216,8 @@ class Object:
         self.close()
 
 
-def _last(said: list[str]) -> str:
-    """The reason in libbpf's words: its last line, for the ones before tell where it was."""
+def _reason(said: list[str]) -> str:
+    """In libbpf's words: what failed first, for all after it follows from that."""
     words = [line.removeprefix("libbpf: ") for line in said if line.strip()]
-    return words[0] if words else "libbpf says no more"
+    failed = [line for line in words if "failed" in line]
+    return next(iter(failed or words), "libbpf says no more")
