@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("kernlb.cli", "kernlb.cli.*"),
         ("kernlb", "kernlb.control.client", "kernlb.control.protocol"),
     ),
-    "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb",)),
+    "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb", "kernlb.datapath.xdp.decap")),
 }
 
 # Single edges that the table above does not allow, and why they are there all the same.
@@ -91,6 +91,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
     ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",
     ("kernlb.cli.lab", "kernlb.lab*"): "`kernlb lab` is the lab, loaded when it is asked",
+    ("kernlb.cli.realserver", "kernlb.datapath.xdp.*"): "a real server has no daemon",
 }
 
 # Parts that only compute: no clock, no file, no socket, no process, no event loop.
@@ -137,6 +138,7 @@ PURE = (
     "kernlb.datapath.ipvs.replies",
     "kernlb.datapath.ipvs.requests",
     "kernlb.datapath.ipvs.shape",
+    "kernlb.datapath.xdp.explain",
     "kernlb.datapath.xdp.hops",
     "kernlb.datapath.xdp.hop_requests",
     "kernlb.datapath.xdp.hop_replies",
@@ -176,13 +178,14 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.daemon.notify",
         "kernlb.datapath.ipvs.netlink",
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
+        "kernlb.datapath.xdp.decap",  # if_nametoindex
         "kernlb.datapath.xdp.hop_door",
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",
     ),
     "subprocess": ("kernlb.datapath.ipvs.netlink", "kernlb.lab.*"),  # modprobe ip_vs
-    "pyroute2": ("kernlb.vip.netlink", "kernlb.lab.*"),
+    "pyroute2": ("kernlb.vip.netlink", "kernlb.datapath.xdp.decap", "kernlb.lab.*"),
     "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
     "prometheus_client": ("kernlb.metrics",),
     "uvloop": ("kernlb.daemon",),
