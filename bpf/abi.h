@@ -60,8 +60,7 @@ enum service_flag {
 
 enum server_flag {
 	SERVER_ALIVE = 1 << 0,
-	SERVER_OVERLOADED = 1 << 1, /* above its upper threshold, not yet below the lower one */
-	SERVER_HOP_KNOWN = 1 << 2,  /* `hop` is true; else the kernel's FIB is asked each time */
+	SERVER_HOP_KNOWN = 1 << 2, /* `hop` is true; else the kernel's FIB is asked each time */
 };
 
 /* IPVS's states and timeouts (net/netfilter/ipvs/ip_vs_proto_tcp.c, _udp.c, _sctp.c) */
@@ -91,6 +90,7 @@ enum conn_flag {
 	CONN_REVERSE = 1 << 2,	/* keyed as the server's answers are; `peer` is the connection */
 	CONN_ACTIVE = 1 << 3,	/* counted as active, else as inactive */
 	CONN_ANSWERED = 1 << 4, /* the datapath has seen the server speak */
+	CONN_CONFIRMED = 1 << 5, /* UDP: more than its first packet was seen */
 };
 
 /* Marks in the filter: what an address may be.  Wrong only ever in the careful direction. */
@@ -117,6 +117,7 @@ enum reason {
 	/* dropped */
 	REASON_MALFORMED,
 	REASON_FRAGMENT_UNPLACED, /* it came before the first fragment, or long after */
+	REASON_NO_SERVER,	  /* that may take it, and no answer was sent */
 	REASON_NO_CONNECTION,	  /* in the middle of something that is not known here */
 	REASON_TABLE_FULL,
 	REASON_NO_SOURCE_PORT, /* fullnat: all ports towards that server are taken */
@@ -216,6 +217,8 @@ struct server {
 struct load {
 	__u32 active;
 	__u32 inactive;
+	__u32 overloaded; /* above its upper threshold, and not yet below the lower one since */
+	__u32 pad;
 };
 
 /*
@@ -277,6 +280,7 @@ struct fragment {
 	__u32 conn;   /* index of its connection, or NONE (no entry was made) */
 	__u32 server; /* id and generation */
 	__u32 seen;   /* tick */
+	__u32 answers; /* 1: from the server to the client */
 };
 
 /* What the program explain finds out about one packet. */

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * balance.h - a flow that is not known yet: which service, which server, and what to remember.
+ */
+#ifndef KERNLB_BALANCE_H
+#define KERNLB_BALANCE_H
+
+#define SOURCE_PORT_ATTEMPTS 1024
+
+/* Written before load. */
+const volatile __u32 cpus = 1;
+
+/* Id of the service of a destination: on its very port first, then on every port. */
+static __always_inline __u32 service_of(const struct flow *flow, __u32 marks)
+{
+	struct service_key key = {
+		.port = flow->dport,
+		.protocol = flow->protocol,
+		.family = flow->family,
+	};
+	__u32 *id;
+
+	if (flow->family == FAMILY_IPV4)
+		key.addr[0] = flow->addr[1];
+	else
+		copy_address(key.addr, flow->addr + 4, FAMILY_IPV6);
+	id = bpf_map_lookup_elem(&service_ids, &key);
+	if (!id && marks & MARK_ANY_PORT) {
+		key.port = 0;
+		id = bpf_map_lookup_elem(&service_ids, &key);
+	}
+	return id ? *id : NONE;
+}
+
+static __always_inline struct service *service_at(__u32 id)
+{
+	struct service *service = bpf_map_lookup_elem(&services, &id);
+
+	return service && service->flags & SERVICE_ALIVE ? service : NULL;
+}
+
+static __always_inline struct server *server_at(__u32 id)
+{
+	return bpf_map_lookup_elem(&servers, &id);
+}
+
+/* The flow that stands for all connections of a client's network to a service. */
+static __always_inline void template_of(const struct flow *flow, const struct service *service,
+					struct flow *template)
+{
+	*template = *flow;
+	template->sport = 0;
+	template->dport = service->port;
+	template->addr[0] &= service->netmask[0];
+	if (flow->family == FAMILY_IPV6) {
+		template->addr[1] &= service->netmask[1];
+		template->addr[2] &= service->netmask[2];
+		template->addr[3] &= service->netmask[3];
+	}
+}
+
+/* The server that this client had before, if it may take another connection. */
+static __noinline __u32 server_by_template(const struct packet *p, const struct service *service)
+{
+	struct flow template = {};
+	struct server *server;
+	struct found found;
+	struct conn *conn;
+
+	template_of(&p->flow, service, &template);
+	if (!conn_find(&template, &found))
+		return NONE;
+	conn = conn_at(found.index, template.family);
+	if (!conn || is_expired(conn, found.word, p->now))
+		return NONE;
+	server = server_of_ref(found.word.server);
+	if (!server || !server->weight)
+		return NONE;
+	if (!p->dry)
+		WRITE_ONCE(conn->seen, p->now);
+	return SERVER_ID(found.word.server);
+}
+
+static __noinline void remember_template(const struct packet *p, const struct service *service,
+					 __u32 server)
+{
+	struct entry entry = {
+		.word = { .server = server, .state = STATE_TEMPLATE, .flags = CONN_USED },
+		.peer = NONE,
+		.now = p->now,
+	};
+	struct flow template = {};
+	struct found found;
+
+	template_of(&p->flow, service, &template);
+	if (conn_find(&template, &found))
+		conn_drop(&found, template.family);
+	conn_insert(&template, &entry);
+}
+
+/* A server's answers as nat and fullnat see them come in. */
+static __always_inline void answers_of(const struct flow *flow, const struct server *server,
+				       __be16 source_port, struct flow *answers)
+{
+	const bool full = server->forwarding == FORWARD_FULLNAT;
+
+	if (flow->family == FAMILY_IPV4) {
+		answers->addr[0] = server->addr[0];
+		answers->addr[1] = full ? server->source[0] : flow->addr[0];
+	} else {
+		copy_address(answers->addr, server->addr, FAMILY_IPV6);
+		copy_address(answers->addr + 4, full ? server->source : flow->addr, FAMILY_IPV6);
+	}
+	answers->sport = server->port ?: flow->dport;
+	answers->dport = full ? source_port : flow->sport;
+	answers->protocol = flow->protocol;
+	answers->family = flow->family;
+}
+
+struct port_search {
+	struct flow answers;
+	__u32 start, count, first;
+	bool found;
+};
+
+static long port_step(__u32 n, struct port_search *search)
+{
+	__u32 port = search->first + (search->start + n) % (search->count ?: 1) * cpus;
+	struct found taken;
+
+	search->answers.dport = bpf_htons(port);
+	search->found = !conn_find(&search->answers, &taken);
+	return search->found;
+}
+
+/*
+ * A source port that no connection to this server uses.  Every CPU has ports of its own, and runs
+ * one packet at a time: two never take the same.
+ */
+static __noinline __be16 source_port_for(const struct flow *flow, const struct server *server)
+{
+	struct port_search search = {
+		.start = bpf_get_prandom_u32() & 0xffff,
+		.count = (65536 - SOURCE_PORT_FIRST) / (cpus ?: 1),
+		.first = SOURCE_PORT_FIRST + bpf_get_smp_processor_id(),
+	};
+
+	answers_of(flow, server, 0, &search.answers);
+	bpf_loop(SOURCE_PORT_ATTEMPTS, port_step, &search, 0);
+	return search.found ? search.answers.dport : 0;
+}
+
+static __always_inline __u8 first_state(const struct packet *p)
+{
+	switch (p->flow.protocol) {
+	case IPPROTO_TCP:
+		return tcp_next_state(STATE_NONE, p->tcp_flags, TCP_INPUT_ONLY);
+	case IPPROTO_UDP:
+		return STATE_UDP;
+	default:
+		return sctp_next_state(STATE_SCTP_INIT, p->sctp_chunk);
+	}
+}
+
+/* An entry for a server's answers, linked with that of the connection; both, or neither. */
+static __always_inline enum reason remember_answers(const struct packet *p,
+						    const struct server *server,
+						    const struct entry *entry)
+{
+	struct entry back = {
+		.word = { .server = entry->word.server, .flags = CONN_USED | CONN_REVERSE },
+		.peer = p->why.conn,
+		.now = p->now,
+	};
+	struct flow answers = {};
+	struct found made = { .index = p->why.conn };
+	struct conn *conn;
+	__u32 index;
+
+	answers_of(&p->flow, server, entry->source_port, &answers);
+	index = conn_insert(&answers, &back);
+	conn = conn_at(made.index, p->flow.family);
+	if (!conn)
+		return REASON_TABLE_FULL;
+	if (index != NONE) {
+		WRITE_ONCE(conn->peer, index);
+		return GO_ON;
+	}
+	made.word.word = READ_ONCE(conn->word.word);
+	conn_drop(&made, p->flow.family);
+	return REASON_TABLE_FULL;
+}
+
+/* Entries for the connection, and for its answers where they come back through here. */
+static __noinline enum reason remember(struct packet *p, const struct server *server, __u32 id)
+{
+	struct entry entry = {
+		.word = { .server = SERVER_REF(id, server->generation),
+			  .state = first_state(p),
+			  .flags = CONN_USED },
+		.peer = NONE,
+		.now = p->now,
+		.source_port = p->source_port,
+	};
+
+	if (is_active(entry.word.state))
+		entry.word.flags |= CONN_ACTIVE;
+	p->why.conn = conn_insert(&p->flow, &entry);
+	if (p->why.conn == NONE)
+		return REASON_TABLE_FULL;
+	return server->forwarding < FORWARD_NAT ? GO_ON : remember_answers(p, server, &entry);
+}
+
+/* TCP begins with SYN; only hashing finds the server of a connection that began elsewhere. */
+static __always_inline bool may_begin(const struct packet *p, const struct service *service)
+{
+	if (p->flow.protocol != IPPROTO_TCP || is_hashed(service))
+		return true;
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+/*
+ * The first packet of a flow, or one of a flow without entry: GO_ON with p->why.server (and
+ * p->source_port for fullnat), or why not.
+ */
+__noinline int begin(struct packet *p)
+{
+	struct service *service;
+	struct server *server;
+	enum reason stop;
+	bool persistent;
+	__u32 id = NONE;
+
+	if (!p || !(p->marks & MARK_VIP))
+		return REASON_NOT_OURS;
+	p->why.service = service_of(&p->flow, p->marks);
+	p->why.conn = NONE;
+	service = service_at(p->why.service);
+	if (!service)
+		return REASON_NO_SERVICE;
+	if (!may_begin(p, service))
+		return REASON_NO_CONNECTION;
+
+	persistent = service->flags & SERVICE_PERSISTENT;
+	if (persistent)
+		id = server_by_template(p, service);
+	p->why.chosen_by = CHOSEN_TEMPLATE;
+	if (id == NONE) {
+		id = select_server(p, service);
+		p->why.chosen_by = CHOSEN_SCHEDULER;
+	}
+	p->why.server = id;
+	server = server_at(id);
+	if (!server) {
+		p->why.chosen_by = CHOSEN_NOT;
+		return REASON_NO_SERVER;
+	}
+	p->source_port = 0;
+	if (server->forwarding == FORWARD_FULLNAT) {
+		p->source_port = source_port_for(&p->flow, server);
+		if (!p->source_port)
+			return REASON_NO_SOURCE_PORT;
+	}
+	if (p->dry)
+		return GO_ON;
+	if (persistent && p->why.chosen_by == CHOSEN_SCHEDULER)
+		remember_template(p, service, SERVER_REF(id, server->generation));
+	if (service->flags & SERVICE_ONE_PACKET && server->forwarding < FORWARD_NAT)
+		return GO_ON;
+	stop = remember(p, server, id);
+	if (stop == REASON_TABLE_FULL && is_hashed(service) && server->forwarding < FORWARD_NAT) {
+		count_reason(REASON_TABLE_FULL); /* its next packet hashes to the same server */
+		return GO_ON;
+	}
+	return stop;
+}
+
+#endif

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * conn.h - connections: two tables, found by the five-tuple as the packet has it.
+ *
+ * A table is an array of buckets of four entries, and a key may be in one of two buckets.  So a
+ * look-up reads two cache lines as a rule and eight entries at most, an insert costs no more, and a
+ * full table is as fast as an empty one; the kernel's LRU hash is none of these.  The price: a new
+ * flow may find all eight places taken.  Then what has expired goes first, then what has not got
+ * beyond its first packet (a SYN flood drives out itself).  What is established is never driven
+ * out: the new flow gets no entry, and that is counted.
+ *
+ * No locks.  An entry's word is claimed by compare-and-swap, its key written, the word published;
+ * whoever takes an entry out of use does so by compare-and-swap too, and he alone uncounts it.
+ */
+#ifndef KERNLB_CONN_H
+#define KERNLB_CONN_H
+
+#include "tcp_states.h"
+
+#define SERVER_ID(ref) ((ref) & 0xffffff)
+#define SERVER_REF(id, generation) ((id) | (__u32)(generation) << 24)
+
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
+
+/* Being written: found by nobody, taken by nobody. */
+static __always_inline union conn_word conn_busy(void)
+{
+	return (union conn_word){ .flags = CONN_BUSY };
+}
+
+/* An entry that was found, as it was when it was found. */
+struct found {
+	union conn_word word;
+	__u32 index; /* NONE: there is none */
+};
+
+static __always_inline __u32 now_tick(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
+
+/* 64 bits that an outsider cannot steer: tag, second bucket and first bucket are taken from it. */
+static __always_inline __u64 flow_hash(const struct flow *flow, const __u8 family)
+{
+	const __be32 *a = flow->addr;
+	__u64 h = hash_seed;
+
+	h = (h ^ ((__u64)a[0] << 32 | a[1])) * 0x9e3779b97f4a7c15ULL;
+	h ^= h >> 32;
+	if (family == FAMILY_IPV6) {
+		h = (h ^ ((__u64)a[2] << 32 | a[3])) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 32;
+		h = (h ^ ((__u64)a[4] << 32 | a[5])) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 32;
+		h = (h ^ ((__u64)a[6] << 32 | a[7])) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 32;
+	}
+	h ^= (__u64)flow->protocol << 32 | (__u32)flow->sport << 16 | flow->dport;
+	h *= 0xd6e8feb86659fd93ULL;
+	h ^= h >> 32;
+	h *= 0xd6e8feb86659fd93ULL;
+	return h ^ h >> 32;
+}
+
+static __always_inline __u16 tag_of(__u64 hash)
+{
+	return hash >> 48;
+}
+
+/* The bucket of a hash, first or second choice. */
+static __always_inline __u32 bucket_of(__u64 hash, int choice, const __u8 family)
+{
+	__u32 mask = family == FAMILY_IPV4 ? conns4_mask : conns6_mask;
+
+	return (choice ? hash >> 20 : hash) & mask;
+}
+
+static __always_inline void *bucket_at(__u32 bucket, const __u8 family)
+{
+	return family == FAMILY_IPV4 ? bpf_map_lookup_elem(&conns4, &bucket) :
+				       bpf_map_lookup_elem(&conns6, &bucket);
+}
+
+static __always_inline struct conn *way_of(void *bucket, __u32 way, const __u8 family)
+{
+	return bucket + (way & (CONN_WAYS - 1)) * (family == FAMILY_IPV4 ? CONN4_SIZE : CONN6_SIZE);
+}
+
+static __always_inline struct conn *conn_at(__u32 index, const __u8 family)
+{
+	void *bucket = bucket_at(index / CONN_WAYS, family);
+
+	return bucket ? way_of(bucket, index, family) : NULL;
+}
+
+static __always_inline bool same_flow(const struct conn *conn, const struct flow *flow,
+				      const __u8 family)
+{
+	const __u64 *a = (const void *)conn->addr, *b = (const void *)flow->addr;
+
+	if (conn->sport != flow->sport || conn->dport != flow->dport ||
+	    conn->protocol != flow->protocol || a[0] != b[0])
+		return false;
+	return family == FAMILY_IPV4 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]);
+}
+
+static __always_inline void find_in(const struct flow *flow, struct found *found, const __u8 family)
+{
+	__u64 hash = flow_hash(flow, family);
+	int choice, way;
+
+#pragma unroll
+	for (choice = 0; choice < 2; choice++) {
+		__u32 number = bucket_of(hash, choice, family);
+		void *bucket = bucket_at(number, family);
+
+		if (!bucket)
+			return;
+#pragma unroll
+		for (way = 0; way < CONN_WAYS; way++) {
+			struct conn *conn = way_of(bucket, way, family);
+			union conn_word word = { READ_ONCE(conn->word.word) };
+
+			if (word.tag != tag_of(hash) || !(word.flags & CONN_USED) ||
+			    !same_flow(conn, flow, family) ||
+			    READ_ONCE(conn->word.word) != word.word)
+				continue;
+			found->word = word;
+			found->index = number * CONN_WAYS + way;
+			return;
+		}
+	}
+}
+
+/* The entry of a flow; true if there is one. */
+__noinline int conn_find(const struct flow *flow, struct found *found)
+{
+	if (!flow || !found)
+		return false;
+	found->index = NONE;
+	if (flow->family == FAMILY_IPV4)
+		find_in(flow, found, FAMILY_IPV4);
+	else
+		find_in(flow, found, FAMILY_IPV6);
+	return found->index != NONE;
+}
+
+/* Its server, if that is still the one that the entry was made for. */
+static __always_inline struct server *server_of_ref(__u32 ref)
+{
+	__u32 id = SERVER_ID(ref);
+	struct server *server = bpf_map_lookup_elem(&servers, &id);
+
+	if (!server || !(server->flags & SERVER_ALIVE) || server->generation != ref >> 24)
+		return NULL;
+	return server;
+}
+
+static __always_inline __u32 timeout_of(union conn_word word)
+{
+	__u32 id = SERVER_ID(word.server);
+	struct service *service;
+	struct server *server;
+
+	if (word.state != STATE_TEMPLATE)
+		return settings.timeouts[word.state & (STATES - 1)];
+	server = bpf_map_lookup_elem(&servers, &id);
+	if (!server)
+		return 0;
+	service = bpf_map_lookup_elem(&services, &server->service);
+	return service ? service->persistence : 0;
+}
+
+static __always_inline bool is_expired(const struct conn *conn, union conn_word word, __u32 now)
+{
+	return (__s32)(now - READ_ONCE(conn->seen)) > (__s32)timeout_of(word);
+}
+
+/* Counts, and IPVS's thresholds: ip_vs_bind_dest() and ip_vs_unbind_dest() in ip_vs_conn.c. */
+static __always_inline void load_change(__u32 ref, int active, int inactive)
+{
+	__u32 id = SERVER_ID(ref), total;
+	struct server *server = bpf_map_lookup_elem(&servers, &id);
+	struct load *load = bpf_map_lookup_elem(&loads, &id);
+
+	if (!server || !load || server->generation != ref >> 24)
+		return;
+	if (active)
+		__sync_fetch_and_add(&load->active, active);
+	if (inactive)
+		__sync_fetch_and_add(&load->inactive, inactive);
+	if (!server->upper)
+		return;
+	total = load->active + load->inactive;
+	if (total >= server->upper)
+		load->overloaded = 1;
+	else if (server->lower ? total < server->lower : total * 4 < server->upper * 3)
+		load->overloaded = 0;
+}
+
+static __always_inline void count_in(union conn_word word)
+{
+	if (word.state != STATE_TEMPLATE && !(word.flags & CONN_REVERSE))
+		load_change(word.server, !!(word.flags & CONN_ACTIVE), !(word.flags & CONN_ACTIVE));
+}
+
+static __always_inline void count_out(union conn_word word)
+{
+	if (word.state != STATE_TEMPLATE && !(word.flags & CONN_REVERSE))
+		load_change(word.server, -!!(word.flags & CONN_ACTIVE),
+			    -!(word.flags & CONN_ACTIVE));
+}
+
+/* Take an entry out of use, `instead` of which is there then; true for the one who did it. */
+static __always_inline bool conn_take(struct conn *conn, union conn_word word, __u32 index,
+				      __u64 instead, const __u8 family)
+{
+	__u32 other = conn->peer;
+	struct conn *peer;
+	union conn_word was;
+
+	if (!__sync_bool_compare_and_swap(&conn->word.word, word.word, instead))
+		return false;
+	if (!word.word) /* it was free */
+		return true;
+	count_out(word);
+	if (other == NONE || word.flags & CONN_REVERSE)
+		return true;
+	peer = conn_at(other, family);
+	if (!peer)
+		return true;
+	was.word = READ_ONCE(peer->word.word);
+	if (was.flags & CONN_REVERSE && READ_ONCE(peer->peer) == index)
+		__sync_val_compare_and_swap(&peer->word.word, was.word, 0);
+	return true;
+}
+
+__noinline int conn_drop(const struct found *found, __u8 family)
+{
+	struct conn *conn;
+
+	if (!found)
+		return false;
+	conn = conn_at(found->index, family);
+	return conn && conn_take(conn, found->word, found->index, 0, family);
+}
+
+/* Not beyond its first packet: what a flood is made of. */
+static __always_inline bool is_half_open(union conn_word word)
+{
+	return word.state == STATE_SYN_RECV || word.state == STATE_SCTP_INIT ||
+	       (word.state == STATE_UDP && !(word.flags & CONN_CONFIRMED));
+}
+
+/* A client's port used anew, as IPVS sees it (is_new_conn_expected() in ip_vs_core.c). */
+static __always_inline bool begins_again(const struct packet *p, union conn_word word)
+{
+	return p->flow.protocol == IPPROTO_TCP &&
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
+	       (word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE);
+}
+
+/* How readily an entry gives way, 0: not at all. */
+static __always_inline int yields(const struct conn *conn, union conn_word word, __u32 now)
+{
+	if (!word.word)
+		return 3;
+	if (word.flags & (CONN_BUSY | CONN_REVERSE))
+		return 0;
+	if (is_expired(conn, word, now))
+		return 2;
+	return is_half_open(word) ? 1 : 0;
+}
+
+struct place {
+	union conn_word word;
+	__u32 index;
+	__u32 seen;
+	int yields;
+};
+
+/* The best of eight places; the first choice where they are equal. */
+static __always_inline struct place conn_place(__u64 hash, __u32 now, const __u8 family)
+{
+	struct place best = {};
+	int choice, way;
+
+#pragma unroll
+	for (choice = 0; choice < 2; choice++) {
+		__u32 number = bucket_of(hash, choice, family);
+		void *bucket = bucket_at(number, family);
+
+		if (!bucket)
+			return best;
+		for (way = 0; way < CONN_WAYS; way++) {
+			struct conn *conn = way_of(bucket, way, family);
+			union conn_word word = { READ_ONCE(conn->word.word) };
+			int much = yields(conn, word, now);
+
+			if (much < best.yields || !much ||
+			    (much == best.yields && (much == 3 || conn->seen >= best.seen)))
+				continue;
+			best.word = word;
+			best.index = number * CONN_WAYS + way;
+			best.seen = conn->seen;
+			best.yields = much;
+		}
+		if (best.yields == 3)
+			return best;
+	}
+	return best;
+}
+
+/* What an entry holds beside its key. */
+struct entry {
+	union conn_word word;
+	__u32 peer;
+	__u32 now;
+	__be16 source_port;
+};
+
+static __always_inline __u32 insert_in(const struct flow *flow, const struct entry *entry,
+				       const __u8 family)
+{
+	__u64 hash = flow_hash(flow, family);
+	union conn_word word = entry->word;
+	struct place place;
+	struct conn *conn;
+	int attempt;
+
+	word.tag = tag_of(hash);
+	for (attempt = 0; attempt < 2; attempt++) {
+		place = conn_place(hash, entry->now, family);
+		conn = conn_at(place.index, family);
+		if (!place.yields || !conn)
+			return NONE;
+		if (!conn_take(conn, place.word, place.index, conn_busy().word, family))
+			continue;
+		conn->seen = entry->now;
+		conn->peer = entry->peer;
+		conn->sport = flow->sport;
+		conn->dport = flow->dport;
+		conn->source_port = entry->source_port;
+		conn->protocol = flow->protocol;
+		copy_addresses(conn->addr, flow->addr, family);
+		/* a full barrier: the key is there before the word says so */
+		__sync_val_compare_and_swap(&conn->word.word, conn_busy().word, word.word);
+		count_in(word);
+		return place.index;
+	}
+	return NONE;
+}
+
+/*
+ * Make an entry.  Returns its index, or NONE where there is no place for it.
+ *
+ * Flows reach us on one CPU each as a rule.  Where two CPUs insert the same flow at the same time,
+ * both entries stand, the one in front is found from then on, and the other expires.
+ */
+__noinline __u32 conn_insert(const struct flow *flow, const struct entry *entry)
+{
+	if (!flow || !entry)
+		return NONE;
+	return flow->family == FAMILY_IPV4 ? insert_in(flow, entry, FAMILY_IPV4) :
+					     insert_in(flow, entry, FAMILY_IPV6);
+}
+
+/* A packet of a known connection: its time, and its state where the packet may change that. */
+static __always_inline void conn_touch(const struct packet *p, struct conn *conn,
+				       union conn_word word, bool answer)
+{
+	union conn_word next = word;
+
+	if (p->dry)
+		return;
+	if (conn->seen != p->now)
+		WRITE_ONCE(conn->seen, p->now);
+	if (p->flow.protocol == IPPROTO_TCP) {
+		if (word.state == STATE_ESTABLISHED &&
+		    !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+		    (!answer || word.flags & CONN_ANSWERED))
+			return;
+		if (answer)
+			next.flags |= CONN_ANSWERED;
+		next.state = tcp_next_state(word.state, p->tcp_flags,
+					    answer			  ? TCP_OUTPUT :
+					    next.flags & CONN_ANSWERED ? TCP_INPUT :
+									 TCP_INPUT_ONLY);
+	} else if (p->flow.protocol == IPPROTO_UDP) {
+		next.flags |= CONN_CONFIRMED;
+	} else {
+		next.state = sctp_next_state(word.state, p->sctp_chunk);
+	}
+	if (is_active(next.state))
+		next.flags |= CONN_ACTIVE;
+	else
+		next.flags &= ~CONN_ACTIVE;
+	if (next.word == word.word ||
+	    !__sync_bool_compare_and_swap(&conn->word.word, word.word, next.word))
+		return; /* another CPU changed it: its packet came first */
+	if (next.flags & CONN_ACTIVE && !(word.flags & CONN_ACTIVE))
+		load_change(word.server, 1, -1);
+	else if (!(next.flags & CONN_ACTIVE) && word.flags & CONN_ACTIVE)
+		load_change(word.server, -1, 1);
+}
+
+#endif

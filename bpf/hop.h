@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * hop.h - the last step: Ethernet addresses, VLAN tag, and out.
+ *
+ * A server's next hop is in its entry, kept true by the daemon.  Clients, and servers whose next
+ * hop is not known, are looked up in the kernel's FIB.
+ */
+#ifndef KERNLB_HOP_H
+#define KERNLB_HOP_H
+
+#define VLAN_TAG 4
+#define AF_INET 2
+#define AF_INET6 10
+
+/* Where a packet goes next. */
+struct way_out {
+	struct hop hop;
+	__be16 vlan;
+	__u32 mtu;   /* for the packet as it came; 0: not known */
+	__u32 extra; /* bytes that it will grow by */
+};
+
+static __always_inline void hop_of_server(const struct server *server, struct way_out *out)
+{
+	out->hop = server->hop;
+	out->vlan = server->vlan;
+	out->mtu = server->mtu;
+}
+
+/* Asks the FIB, as for a packet that came in and is routed on. */
+static __always_inline enum reason hop_by_fib(struct xdp_md *ctx, struct packet *p,
+					      const __be32 *from, const __be32 *to,
+					      struct way_out *out, const __u8 family)
+{
+	struct bpf_fib_lookup fib = {
+		.ifindex = ctx->ingress_ifindex,
+		.tot_len = p->length + out->extra,
+	};
+
+	p->why.by_fib = 1;
+
+	if (family == FAMILY_IPV4) {
+		fib.family = AF_INET;
+		fib.ipv4_src = from[0];
+		fib.ipv4_dst = to[0];
+	} else {
+		fib.family = AF_INET6;
+		copy_address(fib.ipv6_src, from, FAMILY_IPV6);
+		copy_address(fib.ipv6_dst, to, FAMILY_IPV6);
+	}
+	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		break;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		out->mtu = fib.mtu_result - out->extra;
+		return GO_ON; /* the caller compares, and finds it too big */
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		return REASON_NO_NEIGHBOUR;
+	default:
+		return REASON_NO_ROUTE;
+	}
+	out->hop.ifindex = fib.ifindex;
+	__builtin_memcpy(out->hop.dst, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(out->hop.src, fib.smac, ETH_ALEN);
+	out->vlan = 0;
+	out->mtu = fib.mtu_result - out->extra;
+	return GO_ON;
+}
+
+/* Length of the Ethernet header with its tags, on the way out. */
+static __always_inline __u32 ethernet_length(const struct way_out *out)
+{
+	return sizeof(struct ethhdr) + (out->vlan ? VLAN_TAG : 0);
+}
+
+/* Make room for `more` bytes between Ethernet and IP; p->l3 is where they begin afterwards. */
+static __always_inline bool make_room(struct xdp_md *ctx, struct packet *p, const struct way_out *out, __u32 more)
+{
+	__u32 l3 = ethernet_length(out);
+	int grow = l3 + more - p->l3;
+
+	if (grow && bpf_xdp_adjust_head(ctx, -grow))
+		return false;
+	p->l3 = l3;
+	return true;
+}
+
+static __always_inline bool write_ethernet(struct xdp_md *ctx, struct packet *p, const struct way_out *out, __be16 type)
+{
+	struct ethhdr *eth = start_of(ctx);
+	__be16 *tag = (void *)(eth + 1);
+
+	if ((void *)(eth + 1) > end_of(ctx))
+		return false;
+	__builtin_memcpy(eth->h_dest, out->hop.dst, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, out->hop.src, ETH_ALEN);
+	eth->h_proto = type;
+	if (!out->vlan)
+		return true;
+	if ((void *)(tag + 2) > end_of(ctx))
+		return false;
+	eth->h_proto = bpf_htons(ETH_P_8021Q);
+	tag[0] = out->vlan;
+	tag[1] = type;
+	return true;
+}
+
+static __always_inline void send(struct xdp_md *ctx, struct packet *p, const struct way_out *out)
+{
+	p->why.ifindex = out->hop.ifindex;
+	if (out->hop.ifindex == ctx->ingress_ifindex)
+		p->action = XDP_TX;
+	else
+		p->action = bpf_redirect_map(&devices, out->hop.ifindex, XDP_DROP);
+}
+
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * icmp.h - echo to a VIP, and errors that quote a balanced flow.
+ *
+ * An error must reach whoever sent the quoted packet, or path MTU discovery dies (RFC 8900):
+ *
+ *   sent to a VIP            quotes an answer of a server's: goes to that server
+ *   sent by or near a server quotes what nat made of a client's packet: goes to the client, with
+ *                            the quotation as the client knows it
+ *
+ * Everything else of ICMP is left to the kernel's stack.
+ */
+#ifndef KERNLB_ICMP_H
+#define KERNLB_ICMP_H
+
+static __always_inline __u8 icmp_type(const __u8 family, bool request)
+{
+	if (family == FAMILY_IPV4)
+		return request ? ICMP_ECHO : ICMP_ECHOREPLY;
+	return request ? ICMPV6_ECHO_REQUEST : ICMPV6_ECHO_REPLY;
+}
+
+/* Where the quotation is, and whose flow it shows, in the direction of the quoted packet. */
+struct quotation {
+	__u32 l3, l4;
+	struct flow flow;
+};
+
+static __always_inline bool is_error(__u8 type, const __u8 family)
+{
+	if (family == FAMILY_IPV6)
+		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+static __always_inline bool parse_quotation(struct xdp_md *ctx, const struct packet *p, struct quotation *q,
+					    const __u8 family)
+{
+	struct iphdr *ip;
+	struct ipv6hdr *ip6;
+	__be16 *ports;
+
+	q->l3 = p->l4 + ICMP_HEADER;
+	ip = at(ctx, q->l3);
+	ip6 = (void *)ip;
+	if (family == FAMILY_IPV4) {
+		if ((void *)(ip + 1) > end_of(ctx) || ip->version != 4 || ip->ihl < 5 ||
+		    ip->frag_off & IPV4_FRAGMENT_OFFSET)
+			return false;
+		q->flow.addr[0] = ip->saddr;
+		q->flow.addr[1] = ip->daddr;
+		q->flow.protocol = ip->protocol;
+		q->l4 = q->l3 + ip->ihl * 4;
+	} else {
+		if ((void *)(ip6 + 1) > end_of(ctx) || ip6->version != 6)
+			return false;
+		__builtin_memcpy(q->flow.addr, &ip6->saddr, sizeof(q->flow.addr));
+		q->flow.protocol = ip6->nexthdr;
+		q->l4 = q->l3 + sizeof(*ip6);
+	}
+	if (q->flow.protocol != IPPROTO_TCP && q->flow.protocol != IPPROTO_UDP &&
+	    q->flow.protocol != IPPROTO_SCTP)
+		return false;
+	ports = at(ctx, q->l4);
+	if ((void *)(ports + 4) > end_of(ctx))
+		return false;
+	q->flow.sport = ports[0];
+	q->flow.dport = ports[1];
+	return true;
+}
+
+/* The same flow seen from the other end: how packets towards the quoted one's sender look. */
+static __always_inline void reverse_flow(const struct flow *from, struct flow *to,
+					 const __u8 family)
+{
+	const int words = words_of(family);
+
+	copy_address(to->addr, from->addr + words, family);
+	copy_address(to->addr + words, from->addr, family);
+	to->sport = from->dport;
+	to->dport = from->sport;
+	to->protocol = from->protocol;
+	to->family = family;
+}
+
+/*
+ * Write new addresses and ports into the packet and into its quotation.  Of an IPv4 quotation the
+ * header's checksum makes up for the addresses, so that in the ICMP checksum only ports count.
+ */
+static __always_inline bool translate_error(struct xdp_md *ctx, struct packet *p, const struct quotation *q,
+					    const struct rewrite *outer,
+					    const struct rewrite *inner, const __u8 family)
+{
+	struct iphdr *ip = at(ctx, p->l3), *quoted = at(ctx, q->l3);
+	struct ipv6hdr *ip6 = (void *)ip, *quoted6 = (void *)quoted;
+	__be16 *ports = at(ctx, q->l4), *icmp = at(ctx, p->l4);
+	const int words = words_of(family);
+	__u64 diff, outer_diff;
+
+	outer_diff = address_diff(p->flow.addr, outer->source, family) +
+		     address_diff(p->flow.addr + words, outer->destination, family);
+	diff = address_diff(q->flow.addr, inner->source, family) +
+	       address_diff(q->flow.addr + words, inner->destination, family);
+	if ((void *)(ports + 2) > end_of(ctx) || (void *)(icmp + 2) > end_of(ctx))
+		return false;
+	if (family == FAMILY_IPV4) {
+		if ((void *)(ip + 1) > end_of(ctx) || (void *)(quoted + 1) > end_of(ctx))
+			return false;
+		ip->saddr = outer->source[0];
+		ip->daddr = outer->destination[0];
+		ip->check = csum_update(ip->check, outer_diff);
+		quoted->saddr = inner->source[0];
+		quoted->daddr = inner->destination[0];
+		diff += csum_diff16(quoted->check, csum_update(quoted->check, diff));
+		quoted->check = csum_update(
+			quoted->check,
+			address_diff(q->flow.addr, inner->source, family) +
+				address_diff(q->flow.addr + words, inner->destination, family));
+	} else {
+		if ((void *)(ip6 + 1) > end_of(ctx) || (void *)(quoted6 + 1) > end_of(ctx))
+			return false;
+		__builtin_memcpy(&ip6->saddr, outer->source, sizeof(ip6->saddr));
+		__builtin_memcpy(&ip6->daddr, outer->destination, sizeof(ip6->daddr));
+		__builtin_memcpy(&quoted6->saddr, inner->source, sizeof(ip6->saddr));
+		__builtin_memcpy(&quoted6->daddr, inner->destination, sizeof(ip6->daddr));
+		diff += outer_diff; /* ICMPv6 covers a pseudo header */
+	}
+	diff += csum_diff16(ports[0], inner->sport) + csum_diff16(ports[1], inner->dport);
+	ports[0] = inner->sport;
+	ports[1] = inner->dport;
+	icmp[1] = csum_update(icmp[1], diff);
+	return true;
+}
+
+/* The server of a flow that needs no memory: hashed. */
+static __noinline __u32 server_by_hash(const struct flow *flow, __u32 marks)
+{
+	struct service *service = service_at(service_of(flow, marks));
+
+	if (!service || !is_hashed(service))
+		return NONE;
+	return select_by_hash(service, client_of(flow, service));
+}
+
+/* nat and fullnat: the error as the server is to see it. */
+static __always_inline bool translate_to_server(struct xdp_md *ctx, struct packet *p,
+						const struct quotation *q,
+						const struct server *server, const __u8 family)
+{
+	const bool full = server->forwarding == FORWARD_FULLNAT;
+	struct rewrite outer = {
+		.source = p->flow.addr,
+		.destination = server->addr,
+	};
+	struct rewrite inner = {
+		.source = server->addr,
+		.destination = full ? server->source : q->flow.addr + words_of(family),
+		.sport = server->port ?: q->flow.sport,
+		.dport = full ? p->source_port : q->flow.dport,
+	};
+
+	return translate_error(ctx, p, q, &outer, &inner, family);
+}
+
+/* To the server (p->why.server) whose answer is quoted. */
+static __always_inline enum reason to_server_by(struct xdp_md *ctx, struct packet *p,
+						const struct quotation *q, const __u8 family)
+{
+	__be16 type = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	struct server *server = server_at(p->why.server);
+	struct way_out out = {};
+	enum reason stop;
+
+	if (!server)
+		return REASON_ICMP_UNMATCHED;
+	stop = way_to(ctx, p, server, &out);
+	if (stop != GO_ON)
+		return stop;
+	if (out.mtu && p->length > out.mtu)
+		return REASON_TOO_BIG;
+	if (!age(ctx, p, family))
+		return REASON_MALFORMED;
+	if (server->forwarding == FORWARD_TUNNEL) {
+		stop = encapsulate(ctx, p, server, &out, family);
+		if (stop != GO_ON)
+			return stop;
+	} else {
+		if (server->forwarding != FORWARD_DSR &&
+		    !translate_to_server(ctx, p, q, server, family))
+			return REASON_ICMP_UNMATCHED;
+		if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
+			return REASON_NO_HEADROOM;
+	}
+	send(ctx, p, &out);
+	return REASON_ICMP_FORWARDED;
+}
+
+/* To the client whose packet, as a server of nat or fullnat saw it, is quoted. */
+static __always_inline enum reason to_client_by(struct xdp_md *ctx, struct packet *p,
+						const struct quotation *q, const __u8 family)
+{
+	__be16 type = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	const struct conn *conn = conn_at(p->why.conn, family);
+	struct rewrite outer, inner;
+	struct way_out out = {};
+	const __be32 *client, *vip;
+	enum reason stop;
+
+	if (!conn)
+		return REASON_NOT_OURS;
+	client = conn->addr;
+	vip = conn->addr + words_of(family);
+	outer.source = vip;
+	outer.destination = client;
+	inner.source = client;
+	inner.destination = vip;
+	inner.sport = conn->sport;
+	inner.dport = conn->dport;
+	stop = hop_by_fib(ctx, p, vip, client, &out, family);
+	if (stop != GO_ON)
+		return stop;
+	if (!age(ctx, p, family) || !translate_error(ctx, p, q, &outer, &inner, family))
+		return REASON_ICMP_UNMATCHED;
+	if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
+		return REASON_NO_HEADROOM;
+	send(ctx, p, &out);
+	return REASON_ICMP_FORWARDED;
+}
+
+/* A function each: what they need of the stack must not add up. */
+__noinline int icmp_to_server4(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+{
+	return p && q ? to_server_by(ctx, p, q, FAMILY_IPV4) : REASON_NOT_OURS;
+}
+
+__noinline int icmp_to_server6(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+{
+	return p && q ? to_server_by(ctx, p, q, FAMILY_IPV6) : REASON_NOT_OURS;
+}
+
+__noinline int icmp_to_client4(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+{
+	return p && q ? to_client_by(ctx, p, q, FAMILY_IPV4) : REASON_NOT_OURS;
+}
+
+__noinline int icmp_to_client6(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+{
+	return p && q ? to_client_by(ctx, p, q, FAMILY_IPV6) : REASON_NOT_OURS;
+}
+
+/* Whose flow is quoted?  Then p->why says which server, or which connection of a client. */
+static __always_inline bool match_flow(struct packet *p, const struct flow *flow, bool *to_client)
+{
+	struct found found;
+	struct conn *conn;
+
+	*to_client = false;
+	if (!conn_find(flow, &found)) {
+		if (!(p->marks & MARK_VIP))
+			return false;
+		p->why.server = server_by_hash(flow, p->marks);
+		return p->why.server != NONE;
+	}
+	if (found.word.flags & CONN_REVERSE) {
+		*to_client = true;
+		conn = connection_of(found.index, &found, flow->family);
+		p->why.conn = found.index;
+		return conn;
+	}
+	conn = conn_at(found.index, flow->family);
+	if (!conn || !server_of_ref(found.word.server))
+		return false;
+	p->why.conn = found.index;
+	p->why.server = SERVER_ID(found.word.server);
+	p->source_port = conn->source_port;
+	return true;
+}
+
+/* An error that quotes a flow: of ours, and in which direction? */
+static __always_inline enum reason icmp_error(struct xdp_md *ctx, struct packet *p,
+					      const __u8 family)
+{
+	struct quotation q = {};
+	struct flow flow = {};
+	bool to_client;
+
+	if (!parse_quotation(ctx, p, &q, family))
+		return REASON_NOT_OURS;
+	reverse_flow(&q.flow, &flow, family);
+	if (!match_flow(p, &flow, &to_client))
+		return p->marks & MARK_VIP ? REASON_ICMP_UNMATCHED : REASON_NOT_OURS;
+	if (p->ttl <= 1)
+		return REASON_TTL_EXPIRED;
+	if (family == FAMILY_IPV4)
+		return to_client ? icmp_to_client4(ctx, p, &q) : icmp_to_server4(ctx, p, &q);
+	return to_client ? icmp_to_client6(ctx, p, &q) : icmp_to_server6(ctx, p, &q);
+}
+
+/* The question becomes the answer: type, addresses, TTL. */
+static __always_inline enum reason answer_echo(struct xdp_md *ctx, struct packet *p, const __u8 family)
+{
+	struct iphdr *ip = at(ctx, p->l3);
+	struct ipv6hdr *ip6 = (void *)ip;
+	struct icmp_header *icmp = at(ctx, p->l4);
+	__u8 asked = icmp_type(family, true), answered = icmp_type(family, false);
+
+	if (!swap_ethernet(ctx))
+		return REASON_MALFORMED;
+	ip = at(ctx, p->l3);
+	ip6 = (void *)ip;
+	icmp = at(ctx, p->l4);
+	if ((void *)(icmp + 1) > end_of(ctx))
+		return REASON_MALFORMED;
+	icmp->type = answered;
+	icmp->checksum = csum_update(icmp->checksum, csum_diff16(bpf_htons(asked << 8),
+								 bpf_htons(answered << 8)));
+	if (family == FAMILY_IPV4) {
+		if ((void *)(ip + 1) > end_of(ctx))
+			return REASON_MALFORMED;
+		ip->check = csum_update(ip->check, csum_diff16(bpf_htons(ip->ttl << 8),
+							       bpf_htons(ANSWER_TTL << 8)));
+		ip->ttl = ANSWER_TTL;
+		ip->saddr = p->flow.addr[1];
+		ip->daddr = p->flow.addr[0];
+	} else {
+		if ((void *)(ip6 + 1) > end_of(ctx))
+			return REASON_MALFORMED;
+		ip6->hop_limit = ANSWER_TTL;
+		__builtin_memcpy(&ip6->saddr, p->flow.addr + 4, 16);
+		__builtin_memcpy(&ip6->daddr, p->flow.addr, 16);
+	}
+	p->action = XDP_TX;
+	return REASON_ECHO_ANSWERED;
+}
+
+static __always_inline enum reason handle_icmp_by(struct xdp_md *ctx, struct packet *p,
+						  const __u8 family)
+{
+	struct icmp_header *icmp = at(ctx, p->l4);
+
+	/* a VIP on this host has its pings put together again by the stack */
+	if (p->fragment != FRAGMENT_NOT || p->l4 + ICMP_HEADER > p->l3 + p->length ||
+	    (void *)(icmp + 1) > end_of(ctx))
+		return REASON_NOT_OURS;
+	if (icmp->type == icmp_type(family, true) && p->marks & MARK_VIP)
+		return answer_echo(ctx, p, family);
+	if (!is_error(icmp->type, family))
+		return REASON_NOT_OURS;
+	return icmp_error(ctx, p, family);
+}
+
+__noinline int handle_icmp(struct xdp_md *ctx, struct packet *p)
+{
+	if (!p)
+		return REASON_NOT_OURS;
+	return p->flow.family == FAMILY_IPV4 ? handle_icmp_by(ctx, p, FAMILY_IPV4) :
+					       handle_icmp_by(ctx, p, FAMILY_IPV6);
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * reply.h - what a server of nat or fullnat answers, on its way back to the client.
+ *
+ * It is found by its own five-tuple in the same table: the entry of the answers has no content but
+ * the index of the connection, whose key holds the client and the VIP.
+ */
+#ifndef KERNLB_REPLY_H
+#define KERNLB_REPLY_H
+
+/* The connection of an entry of answers, if both still belong together. */
+static __always_inline struct conn *connection_of(__u32 reverse, struct found *found,
+						  const __u8 family)
+{
+	struct conn *answers = conn_at(reverse, family), *conn;
+
+	if (!answers)
+		return NULL;
+	found->index = READ_ONCE(answers->peer);
+	conn = conn_at(found->index, family);
+	if (!conn)
+		return NULL;
+	found->word.word = READ_ONCE(conn->word.word);
+	if (!(found->word.flags & CONN_USED) || found->word.flags & CONN_REVERSE ||
+	    READ_ONCE(conn->peer) != reverse)
+		return NULL;
+	return conn;
+}
+
+/* The answer as the client is to see it: from the VIP, to where the client is. */
+static __always_inline enum reason reply_by(struct xdp_md *ctx, struct packet *p,
+					    __u32 index, const __u8 family)
+{
+	__be16 type = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	const struct conn *conn = conn_at(index, family);
+	struct way_out out = {};
+	struct rewrite to;
+	enum reason stop;
+
+	if (!conn)
+		return REASON_NO_CONNECTION;
+	to.source = conn->addr + words_of(family);
+	to.destination = conn->addr;
+	to.sport = conn->dport;
+	to.dport = conn->sport;
+	stop = hop_by_fib(ctx, p, to.source, to.destination, &out, family);
+	if (stop != GO_ON)
+		return stop;
+	if (out.mtu && p->length > out.mtu) {
+		p->mtu = out.mtu;
+		return REASON_TOO_BIG;
+	}
+	if (!age(ctx, p, family) || !translate(ctx, p, &to, family))
+		return REASON_UNSUPPORTED;
+	if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
+		return REASON_NO_HEADROOM;
+	send(ctx, p, &out);
+	return REASON_REPLY;
+}
+
+/* `index` is the entry of the connection itself. */
+__noinline int reply(struct xdp_md *ctx, struct packet *p, __u32 index)
+{
+	if (!p)
+		return REASON_MALFORMED;
+	if (p->ttl <= 1)
+		return REASON_TTL_EXPIRED;
+	return p->flow.family == FAMILY_IPV4 ? reply_by(ctx, p, index, FAMILY_IPV4) :
+					       reply_by(ctx, p, index, FAMILY_IPV6);
+}
+
+#endif
