@@ -57,6 +57,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.daemon.changes",
             "kernlb.daemon.status",
             "kernlb.intent",
+            "kernlb.model",
         ),
     ),
     "metrics": (("kernlb.metrics",), ("kernlb", "kernlb.control.protocol")),

@@ -68,6 +68,9 @@ _FUNCTIONS = {
     "bpf_link_update": (c_int, (c_int, c_int, c_void_p)),
     "bpf_link_detach": (c_int, (c_int,)),
     "bpf_xdp_query": (c_int, (c_int, c_int, c_void_p)),
+    "bpf_xdp_attach": (c_int, (c_int, c_int, c_uint32, c_void_p)),
+    "bpf_xdp_detach": (c_int, (c_int, c_uint32, c_void_p)),
+    "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
 }
 
 
