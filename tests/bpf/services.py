@@ -96,8 +96,10 @@ class Service:
         del self.servers[index]
         server.alive = False
         self.write(server)
-        if self.scheduler == "rr" and cursor > index:
-            self.cursor = cursor - 1
+        if self.scheduler == "rr" and cursor >= index:
+            self.cursor = cursor - (cursor > index)
+            if self.cursor == len(self.servers):
+                self.cursor = 0  # the head, also when another is added
             self._write_cursor()
         elif self.scheduler == "wrr":
             self._restart_wrr()

@@ -176,6 +176,10 @@ class World:
         """Connections of a server."""
         return layout.LOAD.unpack(self.memory["loads"], server)
 
+    def overload(self, server: int) -> None:
+        """As if it had met its upper threshold."""
+        self.memory["loads"][server * layout.LOAD.size + layout.LOAD.offset["overloaded"]] = 1
+
     def read_conns(self, family: int) -> bytes:
         return self.maps[f"conns{family}"].read_array()
 
@@ -210,6 +214,29 @@ class World:
                 older = (seen - records.ticks(seconds)) % 2**32
                 struct.pack_into("=I", content, at + 8, older)
         self.write_conns(family, bytes(content))
+
+    def put_in_state(self, state: str, family: int = 4) -> None:
+        """The only connection; its server's load follows when a packet moves it on."""
+        content = bytearray(self.read_conns(family))
+        at = self.connection(family).index * layout.CONN_SIZES[family]
+        content[at + layout.CONN.offset["word_state"]] = records.STATES.index(state)
+        self.write_conns(family, bytes(content))
+
+    def sweep(self, family: int = 4, recount: bool = False) -> layout.Sweep:
+        """Free what has expired, in the whole table."""
+        count = getattr(self.sizes, f"conns{family}")
+        asked = layout.Sweep(family, 0, count, int(recount))
+        result, answer = self.programs["sweep"].run_syscall(layout.SWEEP.pack(asked))
+        assert result == 0
+        return layout.SWEEP.unpack(answer)
+
+    def age_fragments(self, seconds: float) -> None:
+        """Let the first fragments that are remembered have come that much earlier."""
+        remembered = self.maps["fragments"]
+        for key, value in list(remembered.items()):
+            fragment = layout.FRAGMENT.unpack(value)
+            older = (fragment.seen - records.ticks(seconds)) % 2**32
+            remembered.update(key, layout.FRAGMENT.pack(fragment._replace(seen=older)))
 
     def everything(self) -> dict[str, object]:
         """The content of every map that packets change, but `explanations` and `reasons`."""
