@@ -373,7 +373,7 @@ static bool measure(struct bench_case *c, int round, const struct options *optio
 
 	if (c->before)
 		c->before(c);
-	pump(c, c->traffic->warm);
+	pump(c, c->traffic->flow_mask == NEW_FLOWS && n < c->traffic->warm ? n : c->traffic->warm);
 	if (c->start)
 		c->start(c);
 	read_stat(&my_before, &before);
