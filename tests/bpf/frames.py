@@ -131,9 +131,12 @@ def ethernet(
     return header
 
 
-def frame(packet: Packet, vlans: Sequence[int] = (), **how) -> bytes:
-    """The bytes on the wire."""
-    return bytes(ethernet(vlans, **how) / packet)
+def frame(packet: Packet, vlans: Sequence[int] = (), type_of: int = 0, **how) -> bytes:
+    """The bytes on the wire. ``type_of`` is the family of a packet that is bytes already."""
+    header = ethernet(vlans, **how)
+    if type_of:
+        header.lastlayer().type = 0x0800 if type_of == 4 else 0x86DD
+    return bytes(header / packet)
 
 
 # Errors: family -> kind -> type, code, second word of the header

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TABLES = {"sh": source_hash.table, "mh": maglev.table}
 RUN = 256  # slots set aside for the members of a service
 TABLE = 4096  # and for its table
+STRIDE = 8  # an array's elements of 4 bytes lie this far apart
 
 
 @dataclass
@@ -125,8 +126,8 @@ class Service:
 
     def owner(self, slot: int) -> Server:
         """Of a slot of its table."""
-        at = (self._table_at + slot) * 4
-        identity = int.from_bytes(self.world.memory["slots"][at : at + 4], sys.byteorder)
+        at = (self._table_at + slot) * STRIDE
+        identity = int.from_bytes(self.world.memory["slots"][at : at + STRIDE], sys.byteorder)
         return next(each for each in self.servers if each.id == identity)
 
     @property
@@ -184,8 +185,9 @@ class Service:
         return ServerKey(ip_address(server.address), server.port or self.port)
 
     def _write_slots(self, first: int, ids: Sequence[int]) -> None:
-        content = b"".join(each.to_bytes(4, sys.byteorder) for each in ids)
-        self.world.memory["slots"][first * 4 : first * 4 + len(content)] = content
+        content = b"".join(each.to_bytes(STRIDE, sys.byteorder) for each in ids)
+        at = first * STRIDE
+        self.world.memory["slots"][at : at + len(content)] = content
 
 
 class Services:
