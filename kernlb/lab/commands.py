@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kernlb.lab.topology import BACK, FRONT, GUE_PORT, SUBNETS, VIP_NETWORKS, Host, Topology
+from kernlb.lab.topology import (
+    BACK,
+    BACK_VIP_NETWORKS,
+    FRONT,
+    GUE_PORT,
+    SUBNETS,
+    VIP_NETWORKS,
+    Host,
+    Topology,
+)
 
 REPLIES_FROM_VIPS = 100  # the servers' routing table for what leaves through the router
 
 # What a kernel may lack, by the module that brings it. Each is prepared where it is there.
 TUNNEL_MODULES = ("ipip", "ip6_tunnel", "sit", "fou", "fou6", "ip_gre", "ip6_gre")
+XDP = "xdp"  # a feature like those: libbpf and the compiled programs are there
+PASS_OBJECT = "kernlb/datapath/xdp/objects/decap.bpf.o"
 FALLBACK_DEVICES = {
     "ipip": "tunl0",
     "ip6_tunnel": "ip6tnl0",
@@ -26,13 +37,19 @@ FALLBACK_DEVICES = {
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What one namespace is told. `ip6` is for what `ip` does for IPv6 only when run as `ip -6`."""
+    """What one namespace is told. `ip6` is for what `ip` does for IPv6 only when run as `ip -6`.
+
+    `passing` are the far ends of links that XDP sends into: they take nothing without a program
+    of their own. On `decap` devices tunnels are undone by XDP.
+    """
 
     namespace: str
     ip: tuple[str, ...]
     ip6: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     offload_off: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
+    decap: tuple[str, ...] = ()
 
     def script(self) -> Iterator[str]:
         """The same as shell commands, to read or to paste."""
@@ -44,6 +61,13 @@ class Setup:
             yield f"ip -n {self.namespace} -6 {line}"
         for device in self.offload_off:
             yield f"ip netns exec {self.namespace} ethtool -K {device} tx off"
+        for device in self.passing:
+            link = f"ip -n {self.namespace} link set {device}"
+            yield f"{link} xdpdrv object {PASS_OBJECT} program pass"
+        for device in self.decap:
+            # not `ip netns exec`, which hides /sys/fs/bpf
+            inside = f"nsenter --net=/run/netns/{self.namespace}"
+            yield f"{inside} kernlb realserver decap attach {device} --gue-port {GUE_PORT}"
 
 
 def creation(lab: Topology) -> tuple[str, ...]:
@@ -57,9 +81,9 @@ def creation(lab: Topology) -> tuple[str, ...]:
 
 
 def setups(lab: Topology, features: frozenset[str]) -> tuple[Setup, ...]:
-    """Every namespace's setup; `features` are those of TUNNEL_MODULES that the kernel has."""
+    """Every namespace's setup; `features` are those of TUNNEL_MODULES and XDP that are there."""
     servers = tuple(_server(lab, server, features) for server in lab.servers)
-    return (_switch(lab), _client(lab), _router(lab), _balancer(lab), *servers)
+    return (_switch(lab, features), _client(lab), _router(lab), _balancer(lab), *servers)
 
 
 def removal(namespaces: Iterable[str]) -> tuple[str, ...]:
@@ -71,13 +95,14 @@ def holding_vips() -> tuple[str, ...]:
     return tuple(f"route add local {network} dev lo" for network in VIP_NETWORKS)
 
 
-def _switch(lab: Topology) -> Setup:
+def _switch(lab: Topology, features: frozenset[str]) -> Setup:
     lines = ["link set lo up"]
     for segment in (FRONT, BACK):
         lines += [f"link add {segment} type bridge mcast_snooping 0", f"link set {segment} up"]
     lines += [f"link set {_port(host)} master {host.segment} up" for host in lab.hosts]
     sysctls = (("net.ipv6.conf.all.disable_ipv6", "1"),)
-    return Setup(lab.namespace("switch"), tuple(lines), (), sysctls)
+    ends = (_port(lab.balancer_front), _port(lab.balancer)) if XDP in features else ()
+    return Setup(lab.namespace("switch"), tuple(lines), (), sysctls, passing=ends)
 
 
 def _client(lab: Topology) -> Setup:
@@ -87,6 +112,7 @@ def _client(lab: Topology) -> Setup:
         for source in lab.sources(version):
             lines.append(f"addr add {source}/{length} dev {FRONT}" + _nodad(version))
         lines.append(_route(VIP_NETWORKS[version == 6], lab.balancer_front, version))
+        lines.append(_route(BACK_VIP_NETWORKS[version == 6], lab.router_front, version))
         lines.append(_route(SUBNETS[BACK][version == 6], lab.router_front, version))
     sysctls = (
         *_any_direction(),
@@ -98,6 +124,7 @@ def _client(lab: Topology) -> Setup:
 
 def _router(lab: Topology) -> Setup:
     lines = _interface(lab.router_front) + _interface(lab.router)[1:]
+    lines += [_route(BACK_VIP_NETWORKS[version == 6], lab.balancer, version) for version in (4, 6)]
     return Setup(lab.namespace("router"), tuple(lines), (), _forwarding(), (FRONT, BACK))
 
 
@@ -135,7 +162,10 @@ def _server(lab: Topology, server: Host, features: frozenset[str]) -> Setup:
         ("net.ipv4.conf.all.arp_ignore", "1"),
         ("net.ipv4.conf.all.arp_announce", "2"),
     )
-    return Setup(lab.namespace(server.role), tuple(lines), tuple(lines6), sysctls, (BACK,))
+    decap = (BACK,) if XDP in features and not features.issuperset(TUNNEL_MODULES) else ()
+    return Setup(
+        lab.namespace(server.role), tuple(lines), tuple(lines6), sysctls, (BACK,), decap=decap
+    )
 
 
 def _interface(host: Host) -> list[str]:

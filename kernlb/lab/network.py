@@ -27,7 +27,7 @@ from typing import IO, Any, Self
 from kernlb.lab import commands, namespaces, servers
 from kernlb.lab.kernels import try_to_load
 from kernlb.lab.load import LoadClient
-from kernlb.lab.topology import IPAddress, Topology
+from kernlb.lab.topology import GUE_PORT, IPAddress, Topology
 
 STATE = Path("/run/kernlb-lab")
 PATIENCE = 60.0  # seconds that one command may take; emulated guests are slow
@@ -71,11 +71,13 @@ class Lab:
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """Those of commands.TUNNEL_MODULES that this kernel has, after trying to load them."""
+        """Those of commands.TUNNEL_MODULES that this kernel has, after trying to load them, and
+        commands.XDP where its programs can be attached."""
         absent = [m for m in commands.TUNNEL_MODULES if not _has_module(m)]
         if absent:
             try_to_load(*absent)
-        return frozenset(m for m in commands.TUNNEL_MODULES if _has_module(m))
+        found = {m for m in commands.TUNNEL_MODULES if _has_module(m)}
+        return frozenset(found | {commands.XDP} if _has_xdp() else found)
 
     @cached_property
     def load(self) -> LoadClient:
@@ -180,7 +182,9 @@ class Lab:
         ]
 
     def unprepared(self) -> tuple[str, ...]:
-        """The forwarding that this kernel cannot do on the servers, named by its module."""
+        """The forwarding that the servers cannot undo, named by the module that would bring it."""
+        if commands.XDP in self.features:
+            return ()
         return tuple(m for m in commands.TUNNEL_MODULES if m not in self.features)
 
     def ping(self) -> dict[IPAddress, bool]:
@@ -200,6 +204,17 @@ def _has_module(name: str) -> bool:
     return device is not None and Path("/sys/class/net", device).exists()
 
 
+def _has_xdp() -> bool:
+    """An emulated guest imports this for a while, so only where it is asked."""
+    from kernlb.datapath.xdp import decap
+
+    try:
+        decap.require()
+    except OSError:
+        return False
+    return True
+
+
 def _apply(setup: commands.Setup) -> None:
     """In the namespace. Sysctls go first, for links to come up under them, and again at the end,
     for devices that were not there yet."""
@@ -213,6 +228,20 @@ def _apply(setup: commands.Setup) -> None:
         namespaces.write_sysctl(key, value)
     for device in setup.offload_off:
         namespaces.switch_checksum_offload_off(device)
+    if setup.passing or setup.decap:
+        _attach(setup)
+
+
+def _attach(setup: commands.Setup) -> None:
+    from kernlb.datapath.xdp import decap
+
+    try:
+        decap.hold_pass(setup.passing)
+        for device in setup.decap:
+            ends = decap.Decap(decap.addresses_of(device), gue_port=GUE_PORT)
+            decap.attach(device, ends)
+    except OSError as error:
+        raise LabError(f"cannot prepare {setup.namespace} for XDP: {error}") from error
 
 
 def _ip_batch(lines: Sequence[str], *options: str) -> None:

@@ -5,7 +5,9 @@
                    +-- front --+        +- back +---- server3
                    |            router          |
     front is 10.0.0.0/24 and fd00:f::/64, back is 10.1.0.0/24 and fd00:b::/64; both are bridges in
-    the namespace `switch`. The VIPs (192.0.2.10-30, fd00:aa::10-30) are routed to the balancer.
+    the namespace `switch`. The VIPs (192.0.2.10-30, fd00:aa::10-30) are routed to the balancer's
+    front; 192.0.2.210-214 and fd00:aa:0:0:1::10-14 come to it through the router, so that it has
+    clients and servers on one interface ("one-armed").
     Replies sent from a VIP leave the servers through the router (dsr, tunnel), replies sent from a
     server's own address through the balancer (nat), so all forwarding methods work at once.
 
@@ -37,6 +39,10 @@ VIP_NETWORKS: tuple[IPNetwork, IPNetwork] = (
     ip_network("192.0.2.0/24"),
     ip_network("fd00:aa::/64"),
 )
+BACK_VIP_NETWORKS: tuple[IPNetwork, IPNetwork] = (  # within VIP_NETWORKS
+    ip_network("192.0.2.192/26"),
+    ip_network("fd00:aa::1:0:0:0/80"),
+)
 GUE_PORT = 6080
 
 
@@ -61,6 +67,7 @@ class Topology:
     server_count: int = 3
     source_count: int = 30
     vip_count: int = 21
+    back_vip_count: int = 5
 
     @property
     def client(self) -> Host:
@@ -111,6 +118,11 @@ class Topology:
         prefix = "192.0.2." if version == 4 else "fd00:aa::"
         return tuple(ip_address(f"{prefix}{10 + n}") for n in range(self.vip_count))
 
+    def back_vips(self, version: int) -> tuple[IPAddress, ...]:
+        """The same, but their packets come to the balancer on the servers' segment."""
+        prefix = "192.0.2.2" if version == 4 else "fd00:aa::1:0:0:"
+        return tuple(ip_address(f"{prefix}{10 + n}") for n in range(self.back_vip_count))
+
     def front_vip(self, version: int) -> IPAddress:
         """One VIP inside the client's own segment: found by ARP or neighbour discovery."""
         return _at(FRONT, version, 100)
@@ -118,6 +130,7 @@ class Topology:
     def all_vips(self) -> Iterator[IPAddress]:
         for version in (4, 6):
             yield from self.vips(version)
+            yield from self.back_vips(version)
             yield self.front_vip(version)
 
 

@@ -11,12 +11,12 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from kernlb.datapath.xdp.libbpf import Mode, Object, Program, xdp_state
+from kernlb.datapath.xdp.libbpf import Mode, Object, Program, require_libbpf, xdp_state
 from kernlb.datapath.xdp.libbpf.held import hold, let_go, maps_of
 from kernlb.datapath.xdp.loading import object_path
 from kernlb.model import IPAddress
@@ -55,6 +55,12 @@ class Status:
     mode: Mode
     decap: Decap
     packets: Mapping[str, int]
+
+
+def require() -> None:
+    """Raise DatapathUnavailableError where the program or libbpf is missing."""
+    object_path(NAME)
+    require_libbpf()
 
 
 def attach(interface: str, decap: Decap, mode: Mode = Mode.NATIVE) -> None:
@@ -121,9 +127,11 @@ def status(interface: str) -> Status | None:
         return Status(mode, decap, counted)
 
 
-def hold_pass(interfaces: Iterable[str]) -> None:
+def hold_pass(interfaces: Sequence[str]) -> None:
     """Attach a program that passes everything: what the far end of a veth pair needs before it
     takes frames that XDP sends. An interface that has XDP already keeps it."""
+    if not interfaces:
+        return
     with Object.open(object_path(NAME)) as loadable:
         loadable.allow_fragments()
         loadable.load()

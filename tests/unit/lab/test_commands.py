@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kernlb.lab.commands import TUNNEL_MODULES, Setup, creation, setups
+from ipaddress import ip_network
+
+from kernlb.lab.commands import TUNNEL_MODULES, XDP, Setup, creation, setups
 from kernlb.lab.topology import Topology
 
 EVERYTHING = frozenset(TUNNEL_MODULES)
@@ -51,13 +53,44 @@ def test_a_kernel_without_tunnels_gets_a_lab_without_tunnels() -> None:
     assert "fou add port 6080 gue" in setup_of("server1").ip
 
 
+def test_servers_undo_tunnels_by_xdp_where_their_kernel_does_not() -> None:
+    assert setup_of("server1", frozenset({XDP})).decap == ("back",)
+    assert setup_of("server1", EVERYTHING | {XDP}).decap == ()
+    assert setup_of("server1", frozenset()).decap == ()
+
+
+def test_what_xdp_on_the_balancer_sends_is_taken_at_the_switch() -> None:
+    assert setup_of("switch", frozenset({XDP})).passing == ("balancer-f", "balancer-b")
+    assert setup_of("switch", frozenset()).passing == ()
+
+
+def test_vips_of_one_arm_come_to_the_balancer_by_the_router() -> None:
+    for version, network in ((4, "192.0.2.192/26"), (6, "fd00:aa:0:0:1::/80")):
+        router = LAB.router_front.address(version)
+        assert f"route add {network} via {router}" in setup_of("client").ip
+        balancer = LAB.balancer.address(version)
+        assert f"route add {network} via {balancer}" in setup_of("router").ip
+        assert all(vip in ip_network(network) for vip in LAB.back_vips(version))
+
+
 def test_a_setup_reads_as_a_shell_script() -> None:
-    setup = Setup("some-client", ("link set lo up",), ("rule add x",), (("a.b", "1"),), ("front",))
+    setup = Setup(
+        "some-client",
+        ("link set lo up",),
+        ("rule add x",),
+        (("a.b", "1"),),
+        ("front",),
+        ("port",),
+        ("back",),
+    )
     assert list(setup.script()) == [
         "ip netns exec some-client sysctl -w a.b=1",
         "ip -n some-client link set lo up",
         "ip -n some-client -6 rule add x",
         "ip netns exec some-client ethtool -K front tx off",
+        "ip -n some-client link set port xdpdrv object "
+        "kernlb/datapath/xdp/objects/decap.bpf.o program pass",
+        "nsenter --net=/run/netns/some-client kernlb realserver decap attach back --gue-port 6080",
     ]
 
 
@@ -68,6 +101,7 @@ def test_clients_vips_and_servers_have_addresses_of_their_own() -> None:
         for address in (
             *LAB.sources(version),
             *LAB.vips(version),
+            *LAB.back_vips(version),
             LAB.front_vip(version),
             *(host.address(version) for host in LAB.hosts),
         )
