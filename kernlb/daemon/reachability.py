@@ -160,7 +160,7 @@ class Reachability:
             self._links[index] = after
         if before == after:
             return
-        same = before and after and (before.up, before.carrier) == (after.up, after.carrier)
+        same = before and after and _usable(before) == _usable(after)
         above = [each.index for each in self._links.values() if each.parent == index]
         for device in (index, *above):
             next_hops = self._destinations.on(device)
@@ -190,3 +190,7 @@ class Reachability:
         self._keeping.unneeded(left)
         for to in left:
             self._paths.pop(to, None)
+
+
+def _usable(link: Link) -> tuple[bool, ...]:
+    return link.up, link.carrier, link.arp

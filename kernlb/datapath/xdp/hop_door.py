@@ -113,14 +113,11 @@ class HopDoor:
         return [hop_replies.route(*each) for each in zip(questions, answers, strict=True)]
 
     def keep(self, next_hops: Mapping[NextHop, bool]) -> dict[NextHop, int]:
-        """Have neighbours kept resolved; True beside one: only where it is not there yet.
-        Returns errnos of those that were refused."""
+        """Have neighbours kept resolved; True beside one: only where it is not there yet
+        (else EEXIST). Returns errnos of those that were refused."""
         asked = [partial(hop_requests.keep, to, new) for to, new in next_hops.items()]
-        failed = {}
-        for to, answer in zip(next_hops, self._exchange(asked), strict=True):
-            if answer.errno not in (0, errno.EEXIST):
-                failed[to] = answer.errno
-        return failed
+        answers = zip(next_hops, self._exchange(asked), strict=True)
+        return {to: answer.errno for to, answer in answers if answer.errno}
 
     def release(self, next_hops: Sequence[NextHop]) -> None:
         """Have them kept no longer; what is gone already is no error."""
