@@ -89,8 +89,14 @@ enum conn_flag {
 	CONN_BUSY = 1 << 1,	/* being written; nobody else may look */
 	CONN_REVERSE = 1 << 2,	/* keyed as the server's answers are; `peer` is the connection */
 	CONN_ACTIVE = 1 << 3,	/* counted as active, else as inactive */
-	CONN_ANSWERED = 1 << 4, /* the datapath has seen the server speak */
+	CONN_BOTH_WAYS = 1 << 4, /* nat, fullnat: the server is heard here too */
 	CONN_CONFIRMED = 1 << 5, /* UDP: more than its first packet was seen */
+};
+
+enum vip_protocol {
+	VIP_TCP = 1 << 0,
+	VIP_UDP = 1 << 1,
+	VIP_SCTP = 1 << 2,
 };
 
 /* Marks in the filter: what an address may be.  Wrong only ever in the careful direction. */
@@ -149,6 +155,11 @@ struct settings {
 	__u32 reserved[15];
 };
 
+/*
+ * Key of `service_ids`.  Beside services it has one entry for every address of a service, with port
+ * and protocol 0, whose value says which protocols it has services of (enum vip_protocol): where
+ * the filter's "may be" is not enough.
+ */
 struct service_key {
 	__be32 addr[4];
 	__be16 port; /* 0: every port */

@@ -219,6 +219,19 @@ __noinline int answer_reset(struct xdp_md *ctx, struct packet *p)
 						     answer_reset_by(ctx, p, FAMILY_IPV6));
 }
 
+/* To a server an error comes from us, not from the client that it answered. */
+static __always_inline void speak_for_ourselves(struct packet *p)
+{
+	struct server *server = server_at(p->why.server);
+
+	if (!server || server->family != p->flow.family || !server->source[0])
+		return;
+	if (p->flow.family == FAMILY_IPV4)
+		copy_address(p->flow.addr + 1, server->source, FAMILY_IPV4);
+	else
+		copy_address(p->flow.addr + 4, server->source, FAMILY_IPV6);
+}
+
 /* Type and code of an ICMP error, by family. */
 static __always_inline __u32 error_of(const struct packet *p, __u32 v4, __u32 v6)
 {
@@ -237,6 +250,8 @@ static __always_inline enum reason answer(struct xdp_md *ctx, struct packet *p, 
 		return reason;
 	if (p->fragment == FRAGMENT_LATER || is_icmp(p) || !may_answer(p))
 		return reason;
+	if (p->answers)
+		speak_for_ourselves(p);
 	switch (reason) {
 	case REASON_TOO_BIG:
 		error = error_of(p, ERROR(ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED),

@@ -205,6 +205,8 @@ static __noinline enum reason remember(struct packet *p, const struct server *se
 
 	if (is_active(entry.word.state))
 		entry.word.flags |= CONN_ACTIVE;
+	if (server->forwarding >= FORWARD_NAT)
+		entry.word.flags |= CONN_BOTH_WAYS;
 	p->why.conn = conn_insert(&p->flow, &entry);
 	if (p->why.conn == NONE)
 		return REASON_TABLE_FULL;

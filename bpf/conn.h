@@ -378,15 +378,12 @@ static __always_inline void conn_touch(const struct packet *p, struct conn *conn
 		WRITE_ONCE(conn->seen, p->now);
 	if (p->flow.protocol == IPPROTO_TCP) {
 		if (word.state == STATE_ESTABLISHED &&
-		    !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
-		    (!answer || word.flags & CONN_ANSWERED))
+		    (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK)
 			return;
-		if (answer)
-			next.flags |= CONN_ANSWERED;
 		next.state = tcp_next_state(word.state, p->tcp_flags,
-					    answer			  ? TCP_OUTPUT :
-					    next.flags & CONN_ANSWERED ? TCP_INPUT :
-									 TCP_INPUT_ONLY);
+					    answer			? TCP_OUTPUT :
+					    word.flags & CONN_BOTH_WAYS ? TCP_INPUT :
+									  TCP_INPUT_ONLY);
 	} else if (p->flow.protocol == IPPROTO_UDP) {
 		next.flags |= CONN_CONFIRMED;
 	} else {

@@ -41,6 +41,16 @@ static __noinline void remember_fragment(const struct packet *p)
 	bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
 }
 
+/* Whether a fragment is of a datagram that the stack will not see. */
+static __always_inline bool is_balanced(const struct packet *p)
+{
+	__u32 protocols = p->marks & MARK_VIP ? vip_protocols(&p->flow) : 0;
+
+	return (p->flow.protocol == IPPROTO_TCP && protocols & VIP_TCP) ||
+	       (p->flow.protocol == IPPROTO_UDP && protocols & VIP_UDP) ||
+	       (p->flow.protocol == IPPROTO_SCTP && protocols & VIP_SCTP);
+}
+
 __noinline int follow_fragment(struct xdp_md *ctx, struct packet *p)
 {
 	struct fragment_key key = {};
@@ -54,7 +64,7 @@ __noinline int follow_fragment(struct xdp_md *ctx, struct packet *p)
 	fragment_key_of(p, &key);
 	fragment = bpf_map_lookup_elem(&fragments, &key);
 	if (!fragment || p->now - fragment->seen > FRAGMENT_LIFETIME)
-		return p->marks & MARK_VIP ? REASON_FRAGMENT_UNPLACED : REASON_NOT_OURS;
+		return is_balanced(p) ? REASON_FRAGMENT_UNPLACED : REASON_NOT_OURS;
 	server = server_of_ref(fragment->server);
 	if (!server)
 		return REASON_FRAGMENT_UNPLACED;

@@ -343,7 +343,7 @@ static __always_inline enum reason handle_icmp_by(struct xdp_md *ctx, struct pac
 	if (p->fragment != FRAGMENT_NOT || p->l4 + ICMP_HEADER > p->l3 + p->length ||
 	    (void *)(icmp + 1) > end_of(ctx))
 		return REASON_NOT_OURS;
-	if (icmp->type == icmp_type(family, true) && p->marks & MARK_VIP)
+	if (icmp->type == icmp_type(family, true) && p->marks & MARK_VIP && vip_protocols(&p->flow))
 		return answer_echo(ctx, p, family);
 	if (!is_error(icmp->type, family))
 		return REASON_NOT_OURS;

@@ -202,6 +202,26 @@ static __always_inline bool is_ours(struct packet *p, const __u8 family)
 	return p->marks;
 }
 
+/* Protocols that the destination has services of, by an exact look-up; 0: it is none of ours. */
+static __always_inline __u32 vip_protocols(const struct flow *flow)
+{
+	struct service_key key = { .family = flow->family };
+	__u32 *protocols;
+
+	if (flow->family == FAMILY_IPV4)
+		copy_address(key.addr, flow->addr + 1, FAMILY_IPV4);
+	else
+		copy_address(key.addr, flow->addr + 4, FAMILY_IPV6);
+	protocols = bpf_map_lookup_elem(&service_ids, &key);
+	return protocols ? *protocols : 0;
+}
+
+/* Ours to drop only if it is for an address of ours. */
+static __always_inline enum reason malformed(const struct packet *p)
+{
+	return p->marks & MARK_VIP && vip_protocols(&p->flow) ? REASON_MALFORMED : REASON_NOT_OURS;
+}
+
 /* The frame must hold what the IP header promises; behind it there may be padding. */
 static __always_inline bool holds(struct xdp_md *ctx, const struct packet *p)
 {
@@ -227,7 +247,7 @@ static __always_inline enum reason parse_ipv4(struct xdp_md *ctx, struct packet 
 	header = ip->ihl * 4;
 	p->length = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || p->length < header || !holds(ctx, p))
-		return p->marks ? REASON_MALFORMED : REASON_NOT_OURS;
+		return malformed(p);
 	p->l4 = p->l3 + header;
 	p->tos = ip->tos;
 	p->ttl = ip->ttl;
@@ -298,13 +318,13 @@ static __always_inline enum reason parse_ipv6(struct xdp_md *ctx, struct packet 
 
 	p->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 	if (ip->version != 6 || !holds(ctx, p))
-		return p->marks ? REASON_MALFORMED : REASON_NOT_OURS;
+		return malformed(p);
 	p->l4 = p->l3 + sizeof(*ip);
 	p->tos = bpf_ntohl(*(__be32 *)ip) >> 20;
 	p->ttl = ip->hop_limit;
 	p->dont_fragment = true;
 	if (!parse_ipv6_extensions(ctx, p))
-		return p->marks ? REASON_MALFORMED : REASON_NOT_OURS;
+		return malformed(p);
 	return GO_ON;
 }
 
@@ -320,13 +340,13 @@ static __always_inline enum reason parse_transport(struct xdp_md *ctx, struct pa
 	    p->flow.protocol != IPPROTO_SCTP)
 		return REASON_NOT_OURS;
 	if (p->l4 + needed > p->l3 + p->length)
-		return REASON_MALFORMED;
+		return malformed(p);
 	if (p->flow.protocol == IPPROTO_TCP) {
 		if ((void *)(tcp + 1) > end_of(ctx) || tcp->doff < 5)
-			return REASON_MALFORMED;
+			return malformed(p);
 		p->tcp_flags = ((__u8 *)tcp)[13];
 	} else if ((void *)tcp + sizeof(struct udphdr) > end_of(ctx)) {
-		return REASON_MALFORMED;
+		return malformed(p);
 	}
 	if (p->flow.protocol == IPPROTO_SCTP && (void *)tcp + SCTP_HEADER + 1 <= end_of(ctx))
 		p->sctp_chunk = ((__u8 *)tcp)[SCTP_HEADER];

@@ -197,10 +197,10 @@ static __always_inline __u32 slot_of(const struct service *service, __u32 client
 {
 	__u32 size = service->table.count;
 
-	client += offset;
 	if (service->scheduler == SCHEDULE_MH)
-		return size ? maglev_hash(client) % size : 0;
-	return ((__u64)(__u32)(client * GOLDEN_RATIO_32) * size) >> 32; /* size is a power of two */
+		return size ? maglev_hash(client + offset) % size : 0;
+	/* the upper bits of the product; size is a power of two */
+	return ((((__u64)(__u32)(client * GOLDEN_RATIO_32)) * size >> 32) + offset) & (size - 1);
 }
 
 struct probe {

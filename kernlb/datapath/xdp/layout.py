@@ -69,7 +69,7 @@ class ConnFlag(IntFlag):
     BUSY = 1 << 1
     REVERSE = 1 << 2
     ACTIVE = 1 << 3
-    ANSWERED = 1 << 4
+    BOTH_WAYS = 1 << 4
     CONFIRMED = 1 << 5
 
 
