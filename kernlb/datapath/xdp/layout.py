@@ -7,6 +7,7 @@ as in packets; an IPv4 address is the first 4 of 16 bytes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv6Address
@@ -71,6 +72,14 @@ class ConnFlag(IntFlag):
     ACTIVE = 1 << 3
     BOTH_WAYS = 1 << 4
     CONFIRMED = 1 << 5
+
+
+class VipProtocol(IntFlag):
+    """What an address has services of: the value of ServiceId(address, 0, protocol 0)."""
+
+    TCP = 1 << 0
+    UDP = 1 << 1
+    SCTP = 1 << 2
 
 
 class Mark(IntFlag):
@@ -300,6 +309,7 @@ FRAGMENT = Layout(Fragment, "I I I I")
 EXPLANATION = Layout(Explanation, "I I I I I I I I")
 SWEEP = Layout(Sweep, "I I I I I I I 4x")
 
+SLOT_SIZE = 8  # of 4 bytes, and elements of arrays begin at multiples of 8
 CONN_SIZES = {AddressFamily.IPV4: 32, AddressFamily.IPV6: 64}  # with both addresses
 
 
@@ -309,6 +319,11 @@ def address_bytes(address: IPAddress) -> bytes:
 
 def address_of(data: bytes, family: int) -> IPAddress:
     return IPv4Address(data[:4]) if family == AddressFamily.IPV4 else IPv6Address(data)
+
+
+def run_word(run: Run) -> int:
+    """As it is stored at once."""
+    return int.from_bytes(RUN.pack(run), sys.byteorder)
 
 
 def server_ref(server: int, generation: int) -> int:

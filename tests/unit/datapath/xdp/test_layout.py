@@ -45,6 +45,7 @@ ENUMS: dict[str, tuple[str, type[IntEnum | IntFlag]]] = {
     "server_flag": ("SERVER", layout.ServerFlag),
     "conn_state": ("STATE", layout.State),
     "conn_flag": ("CONN", layout.ConnFlag),
+    "vip_protocol": ("VIP", layout.VipProtocol),
     "filter_mark": ("MARK", layout.Mark),
     "reason": ("REASON", layout.Reason),
     "chosen_by": ("CHOSEN", layout.ChosenBy),
@@ -70,6 +71,7 @@ def types(tmp_path_factory: pytest.TempPathFactory) -> Types:
     """Every type of the header, by its number."""
     for tool in ("clang", "bpftool"):
         if shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin") is None:
+            assert os.environ.get("CI") != "true", f"{tool} is not installed, and CI must have it"
             pytest.skip(f"{tool} is not installed")
     directory = tmp_path_factory.mktemp("abi")
     source = [f'#include "{HEADER}"']
