@@ -161,8 +161,6 @@ class HopDoor:
         except BlockingIOError as error:
             text = "cannot hear rtnetlink: the kernel does not answer"
             raise HopDoorError(errno.ETIMEDOUT, text) from error
-        except MalformedError as error:
-            raise HopDoorError(errno.EBADMSG, f"cannot read rtnetlink: {error}") from error
 
     def _numbered(self, count: int) -> int:
         """The first of ``count`` sequence numbers that were not used lately."""

@@ -87,8 +87,11 @@ _ORDER: Literal["little", "big"] = "little" if struct.pack("=H", 1)[0] else "big
 _EVERY_ROUTE = tuple(RoutesChanged(each, 0, (1 << each.max_prefix) - 1) for each in Family)
 
 
-class MalformedError(ValueError):
+class MalformedError(OSError):
     """These bytes are no rtnetlink message."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EBADMSG, f"cannot read rtnetlink: {why}")
 
 
 class Message(NamedTuple):
@@ -123,8 +126,9 @@ def route(question: Question, message: Message) -> Route | NoRoute:
         name = errno.errorcode.get(number, str(number))
         text = _REASONS_BY_ERRNO.get(number, f"cannot look up the route to {{}}: {name}")
         return NoRoute(text.format(destination))
-    found = _attributes(body, RTMSG.size)
-    kind = body[7]
+    if len(body) < RTMSG.size:
+        raise MalformedError(f"an answer of {len(body)} bytes")
+    found, kind = _attributes(body, RTMSG.size), body[7]
     if kind != _UNICAST:
         return NoRoute(_REASONS.get(kind, "the route to {} is none").format(destination))
     if _RTA_OIF not in found:
@@ -180,6 +184,8 @@ def _routes(body: bytes) -> tuple[Event, ...]:
     if number not in (INET, INET6):
         return ()
     family = Family.IPV4 if number == INET else Family.IPV6
+    if length > family.max_prefix:
+        raise MalformedError(f"an {family} prefix of {length} bits")
     packed = _attributes(body, RTMSG.size).get(RTA_DST, b"")
     first = int.from_bytes(packed, "big")
     return (RoutesChanged(family, first, first | ((1 << (family.max_prefix - length)) - 1)),)
