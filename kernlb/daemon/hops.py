@@ -109,7 +109,7 @@ class HopKeeper:
 
     def refresh(self) -> None:
         """The datapath's servers may be others now."""
-        wanted = {server.address for _, server in self._table.endpoints()}
+        wanted = dict.fromkeys(server.address for _, server in self._table.endpoints())
         self.forget([each for each in self._world.addresses() if each not in wanted])
         self.want(wanted)
 
