@@ -243,6 +243,12 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def mebibytes(number: int) -> str:
+    """``0.4 MiB``, ``128 MiB``."""
+    amount = number / 2**20
+    return f"{amount:.0f} MiB" if amount >= 9.95 else f"{amount:.1f} MiB"
+
+
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 

@@ -27,23 +27,43 @@ GAUGES = ("WEIGHT", "ACTIVE", "INACTIVE", "PERSISTENT")
         kernlb stats
         kernlb stats web --rate
         kernlb stats web -o json
+        kernlb stats --reasons
     """,
 )
 @click.argument("service", type=ServiceName(), required=False)
 @click.option("--rate", is_flag=True, help="Per second, as the kernel estimates it, not totals.")
+@click.option(
+    "--reasons", is_flag=True, help="Packets of datapath xdp by what became of them, and why."
+)
 @pass_console
-def stats(console: Console, service: str | None, rate: bool) -> int:
+def stats(console: Console, service: str | None, rate: bool, reasons: bool) -> int:
     """Show connections, packets and bytes of services and their servers.
 
     In tables 1k is 1000; JSON has whole numbers, totals and rates alike. ACTIVE, INACTIVE and
     PERSISTENT are connections that the kernel holds now. With dsr and tunnel the way out does not
     pass the balancer and counts nothing.
     """
+    if reasons:
+        if service is not None or rate:
+            raise click.UsageError("--reasons goes with neither a service nor --rate")
+        return _reasons(console)
     views = console.client().stats(service)
     if console.json:
         console.print_json(views)
     else:
         console.print(stats_text(views, rate, console.paint))
+    return DONE
+
+
+def _reasons(console: Console) -> int:
+    xdp = console.client().status().xdp
+    if xdp is None:
+        raise click.ClickException("datapath xdp is not in use on this host")
+    if console.json:
+        console.print_json(xdp.packets)
+        return DONE
+    rows = [[name, count(number)] for name, number in xdp.packets.items() if number]
+    console.print(table(("REASON", "PACKETS>"), rows, console.paint, right=">"))
     return DONE
 
 

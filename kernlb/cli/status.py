@@ -10,10 +10,22 @@ import click
 from kernlb import __version__
 from kernlb.cli.console import DONE, Console, pass_console
 from kernlb.cli.lazy import Command
-from kernlb.cli.render import STATE_COLOURS, Paint, ago, fault_text, printable, span
+from kernlb.cli.render import (
+    STATE_COLOURS,
+    Paint,
+    ago,
+    count,
+    fault_text,
+    mebibytes,
+    printable,
+    span,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kernlb.control.protocol import Status
+    from kernlb.control.protocol_xdp import XdpStatus
 
 
 @click.command(
@@ -76,6 +88,8 @@ def status_text(status: Status, now: float, paint: Paint) -> str:
         ("servers", f"{status.serving} of {status.servers} serving"),
         ("audit", f"{audited}, every {span(status.audit_interval)}; drift: {drift}"),
     ]
+    if status.xdp is not None:
+        rows += _xdp(status.xdp, paint)
     rows += [("foreign", printable(key)) for key in status.foreign]
     for vip in status.vips:
         present = "present" if vip.present else paint("missing", "red")
@@ -88,6 +102,27 @@ def status_text(status: Status, now: float, paint: Paint) -> str:
         cause = f" ({event.cause})" if event.cause else ""
         rows.append(("event", f"{when}  {printable(event.text + cause)}"))
     return "\n".join(f"{subject:<9} {text}" for subject, text in rows)
+
+
+def _xdp(xdp: XdpStatus, paint: Paint) -> Iterator[tuple[str, str]]:
+    program = printable(f"program {xdp.program}, ABI {xdp.abi}, {mebibytes(xdp.memory)} of tables")
+    yield "xdp", program
+    for each in xdp.interfaces:
+        name = printable(each.name)
+        if each.mode == "generic":
+            yield "xdp", f"{name}: " + paint("GENERIC mode: several times slower", "yellow")
+        elif each.mode:
+            yield "xdp", f"{name}: {paint(printable(each.mode), 'green')} mode"
+        if each.error or not each.mode:
+            why = printable(each.error) or "no program is attached"
+            yield "xdp", f"{name}: " + paint(why, "red")
+    fill = [f"{each.name} {count(each.used)}/{count(each.size)}" for each in xdp.tables]
+    yield "xdp", printable(", ".join(fill) + f"; half-open {count(xdp.half_open)}")
+    for warning in xdp.warnings:
+        yield "xdp", paint(printable(warning), "yellow")
+    for server in xdp.unresolved:
+        text = f"{server.server} of {server.service}: {server.reason}"
+        yield "no hop", paint(printable(text), "red")
 
 
 def _services(services: dict[str, int], paint: Paint) -> str:

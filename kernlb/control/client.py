@@ -10,7 +10,7 @@ DaemonUnreachableError says why there is no usable answer at all.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from kernlb.control.protocol import (
     Status,
     Version,
 )
+from kernlb.control.protocol_xdp import Explanation, MapDump
 from kernlb.control.wire import GarbledError, exchange, request
 
 READ_TIMEOUT = 15.0  # seconds without a byte: an answer from memory
@@ -78,6 +79,19 @@ class Client:
     def stats(self, service: str | None = None) -> list[ServiceStatsView]:
         query = {} if service is None else {"service": service}
         return self._call("GET", "/stats", list[ServiceStatsView], query=query)
+
+    def explain(
+        self, protocol: str, client: str, to: str, *, within: bool = False, interface: str = ""
+    ) -> Explanation:
+        query = {"protocol": protocol, "client": client, "to": to}
+        query |= {"within": "true"} if within else {}
+        query |= {"interface": interface} if interface else {}
+        return self._call("GET", "/explain", Explanation, query=query)
+
+    def dump(self, maps: Sequence[str] = ()) -> list[MapDump]:
+        """The named maps; none named: all but those of connections."""
+        query = [("map", name) for name in maps]
+        return self._call("GET", "/dump", list[MapDump], query=query, timeout=CHANGE_TIMEOUT)
 
     def add_service(
         self,
@@ -150,12 +164,13 @@ class Client:
         path: str,
         answer: type[T],
         body: object = None,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> T:
         target = API + path
         if query:
-            target += "?" + "&".join(f"{key}={_quoted(value)}" for key, value in query.items())
+            pairs = query.items() if isinstance(query, Mapping) else query
+            target += "?" + "&".join(f"{key}={_quoted(value)}" for key, value in pairs)
         content = b"" if body is None else msgspec.json.encode(body)
         message = request(method, target, content, f"application/json, {PROBLEM_TYPE}")
         with self._blame():

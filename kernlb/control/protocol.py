@@ -18,6 +18,8 @@
 | POST /v1/services/NAME/servers/ADDRESS:PORT/enable |                | Change                |
 | POST /v1/services/NAME/servers/ADDRESS:PORT/disable|                | Change                |
 | GET /v1/stats?service=NAME                         |                | list of ServiceStatsView |
+| GET /v1/explain?protocol=&client=&to=              |                | Explanation           |
+| GET /v1/dump?map=NAME                              |                | list of MapDump       |
 | POST /v1/plan                                      | Documents      | Change                |
 | POST /v1/apply                                     | Documents      | Change                |
 | POST /v1/reload                                    |                | Change                |
@@ -33,6 +35,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+
+from kernlb.control.protocol_xdp import XdpStatus
 
 API = "/v1"
 SOCKET = "/run/kernlb/control.sock"
@@ -283,3 +287,4 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     vips: list[VipView]
     faults: list[Fault]  # files that are bad now
     events: list[Event]  # the latest, newest last
+    xdp: XdpStatus | None = None  # None: not in use

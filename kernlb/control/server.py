@@ -32,6 +32,7 @@ from kernlb.control.protocol import (
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.status import Overview
 from kernlb.intent import AdminMode
+from kernlb.model import L4Protocol, ServerKey, parse_endpoint
 
 log = logging.getLogger("kernlb.control")
 
@@ -83,6 +84,8 @@ class ControlServer:
         route("GET", f"{API}/version", self._version)
         route("GET", f"{API}/status", self._status)
         route("GET", f"{API}/stats", self._stats)
+        route("GET", f"{API}/explain", self._explain)
+        route("GET", f"{API}/dump", self._dump)
         route("GET", f"{API}/services", self._services)
         route("GET", service, self._service)
         route("PUT", service, self._put)
@@ -118,6 +121,24 @@ class ControlServer:
 
     async def _stats(self, request: web.Request) -> web.Response:
         return _json(await self._overview.stats(request.query.getall("service", [])))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        protocol = request.query.get("protocol", "")
+        if protocol not in list(L4Protocol):
+            title = f'protocol "{protocol}" is none of {", ".join(L4Protocol)}'
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+        return _json(
+            self._overview.explain(
+                L4Protocol(protocol),
+                _endpoint(request, "client"),
+                _endpoint(request, "to"),
+                within=_switch(request, "within"),
+                interface=request.query.get("interface", ""),
+            )
+        )
+
+    async def _dump(self, request: web.Request) -> web.Response:
+        return _json(self._overview.dump(request.query.getall("map", [])))
 
     # -- writers
 
@@ -254,6 +275,13 @@ def _name(request: web.Request) -> str:
 
 def _server(request: web.Request) -> str:
     return request.match_info["server"]
+
+
+def _endpoint(request: web.Request, name: str) -> ServerKey:
+    try:
+        return parse_endpoint(request.query.get(name, ""))
+    except ValueError as error:
+        raise RequestRefusedError(ProblemKind.INVALID_REQUEST, f"{name}: {error}") from error
 
 
 def _switch(request: web.Request, name: str) -> bool:

@@ -6,6 +6,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import structs
 
 from kernlb import __version__
 from kernlb.control.problem import RequestRefusedError
@@ -19,6 +22,7 @@ from kernlb.control.protocol import (
     SyncState,
     VipView,
 )
+from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.loop import Reconciler
@@ -33,7 +37,15 @@ from kernlb.daemon.views import (
 from kernlb.daemon.vips import wanted_vips
 from kernlb.datapath import Datapath, DatapathUnavailableError, ServiceStats
 from kernlb.declaration import Declaration
-from kernlb.model import DatapathKind, ServiceState
+from kernlb.model import (
+    AddressKey,
+    DatapathKind,
+    L4Protocol,
+    ServerKey,
+    ServiceRef,
+    ServiceState,
+    parse_service_key,
+)
 
 _SHOWN_EVENTS = 20
 
@@ -48,6 +60,20 @@ class ServiceFigures:
     sync: SyncState
 
 
+class Xdp(Protocol):
+    """The host's XDP as readers see it (daemon.xdp.XdpHost). Calls raise OSError."""
+
+    def status(self) -> XdpStatus: ...
+
+    def explain(
+        self, protocol: L4Protocol, client: ServerKey, to: ServerKey, within: bool, interface: str
+    ) -> Explanation:
+        """``service`` is left open. Raises ValueError for what cannot be asked."""
+
+    def dump(self, maps: Sequence[str]) -> list[MapDump]:
+        """None named: all but those of connections. Raises ValueError for unknown ones."""
+
+
 class Overview:
     """Reads; changes nothing."""
 
@@ -58,12 +84,14 @@ class Overview:
         changes: Changes,
         missing: Sequence[DatapathStatus],
         clock: Callable[[], float],
+        xdp: Xdp | None = None,
     ) -> None:
         self.started = clock()
         self._reconciler = reconciler
         self._audit = audit
         self._changes = changes
         self._missing = missing
+        self._xdp = xdp
 
     def services(self) -> list[ServiceSummary]:
         """Every declared service, then the foreign ones. From memory."""
@@ -168,7 +196,55 @@ class Overview:
             vips=self._vips(),
             faults=[fault_view(fault) for fault in self._changes.faults],
             events=reconciler.events.latest(_SHOWN_EVENTS),
+            xdp=self.xdp(),
         )
+
+    def xdp(self) -> XdpStatus | None:
+        """How XDP is; None where it is not in use."""
+        return self._xdp.status() if self._xdp is not None else None
+
+    def explain(
+        self,
+        protocol: L4Protocol,
+        client: ServerKey,
+        to: ServerKey,
+        *,
+        within: bool = False,
+        interface: str = "",
+    ) -> Explanation:
+        """What would become of a packet, and why. Raises RequestRefusedError."""
+        by_ref = self._reconciler.desired
+        keys = [AddressKey(protocol, to.address, port) for port in (to.port, 0)]
+        refs = [ServiceRef(kind, key) for key in keys for kind in DatapathKind]
+        found = next((ref for ref in refs if ref in by_ref), None)
+        if found is not None and found.datapath is not DatapathKind.XDP:
+            title = f"cannot explain {found.key}: datapath {found.datapath} carries it, not xdp"
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+        try:
+            told = self._asked().explain(protocol, client, to, within, interface)
+        except (ValueError, OSError) as error:
+            title = f"cannot explain {protocol} from {client} to {to}: {error}"
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title) from error
+        if not told.key:
+            return told
+        ref = ServiceRef(DatapathKind.XDP, parse_service_key(told.key))
+        name = by_ref[ref].name if ref in by_ref else ""
+        return structs.replace(told, service=name)
+
+    def dump(self, maps: Sequence[str]) -> list[MapDump]:
+        """Maps of XDP as text. Raises RequestRefusedError."""
+        try:
+            return self._asked().dump(maps)
+        except (ValueError, OSError) as error:
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, str(error)) from error
+
+    def _asked(self) -> Xdp:
+        if self._xdp is None:
+            missing = [each.detail for each in self._missing if each.kind == DatapathKind.XDP]
+            why = missing[0] if missing else "xdp.interfaces in kernlb.yaml names none"
+            title = f"datapath xdp is not in use on this host: {why}"
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
+        return self._xdp
 
     @property
     def drift_repaired(self) -> int:

@@ -191,3 +191,11 @@ def test_every_dependency_is_argued_for() -> None:
     packages = re.findall(r"PACKAGES=\((.*?)\)", (ROOT / ".ci/setup").read_text())
     names = [re.split(r"[^\w.-]", each)[0] for each in wanted] + " ".join(packages).split()
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_reason_of_xdp_is_described() -> None:
+    from kernlb.datapath.xdp.explain import MEANINGS
+
+    page = (ROOT / "docs/xdp.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (?:passed|sent|answered|dropped) \| (.+) \|$", page, re.M)
+    assert dict(rows) == {reason.name.lower(): meaning for reason, meaning in MEANINGS.items()}

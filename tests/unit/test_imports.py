@@ -43,10 +43,18 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("kernlb.datapath", "kernlb.datapath.*"),
         ("kernlb.model", "kernlb.limits", "kernlb.plan"),
     ),
-    "protocol": (("kernlb.control", "kernlb.control.protocol", "kernlb.control.problem"), ()),
+    "protocol": (
+        (
+            "kernlb.control",
+            "kernlb.control.protocol",
+            "kernlb.control.protocol_xdp",
+            "kernlb.control.problem",
+        ),
+        (),
+    ),
     "client": (
         ("kernlb.control.client", "kernlb.control.wire"),
-        ("kernlb.control.protocol",),
+        ("kernlb.control.protocol", "kernlb.control.protocol_xdp"),
     ),
     "server": (
         ("kernlb.control.server", "kernlb.control.access"),
@@ -82,7 +90,12 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "command line": (
         ("kernlb.cli", "kernlb.cli.*"),
-        ("kernlb", "kernlb.control.client", "kernlb.control.protocol"),
+        (
+            "kernlb",
+            "kernlb.control.client",
+            "kernlb.control.protocol",
+            "kernlb.control.protocol_xdp",
+        ),
     ),
     "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb", "kernlb.datapath.xdp.decap")),
 }
@@ -91,6 +104,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
     ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",
+    ("kernlb.cli.xdp", "kernlb.config*"): "`kernlb xdp` needs no daemon",
+    ("kernlb.cli.xdp", "kernlb.datapath.xdp.*"): "nor a program that is loaded",
     ("kernlb.cli.lab", "kernlb.lab*"): "`kernlb lab` is the lab, loaded when it is asked",
     ("kernlb.cli.realserver", "kernlb.datapath.xdp.*"): "a real server has no daemon",
 }
@@ -124,6 +139,7 @@ PURE = (
     "kernlb.config.xdp_document",
     "kernlb.config.xdp_settings",
     "kernlb.control.protocol",
+    "kernlb.control.protocol_xdp",
     "kernlb.control.problem",
     "kernlb.daemon.views",
     "kernlb.daemon.outcome",

@@ -99,6 +99,30 @@ def world(tmp_path: Path) -> World:
 
 # -- every route
 
+EXPLAIN = "/v1/explain?protocol=tcp&client=198.51.100.7:40000&to=192.0.2.10:99"
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (EXPLAIN, "datapath xdp is not in use on this host"),
+        ("/v1/dump", "datapath xdp is not in use on this host"),
+        ("/v1/explain", 'protocol "" is none of tcp, udp, sctp'),
+        (EXPLAIN.replace("tcp", "icmp"), 'protocol "icmp" is none of'),
+        (EXPLAIN.replace(":40000", ""), "client: "),
+        (EXPLAIN.replace("192.0.2.10", "vip"), "to: "),
+        (f"{EXPLAIN}&within=yes", "within=yes"),
+        (EXPLAIN.replace(":99", ":80"), "datapath ipvs carries it, not xdp"),
+    ],
+)
+@story
+async def test_what_xdp_cannot_be_asked_is_a_problem(world: World, target: str, why: str) -> None:
+    async with listening(world) as call:
+        problem = (await call("GET", target)).problem
+        assert problem.type is ProblemKind.INVALID_REQUEST
+        assert why in problem.title
+
+
 READERS = [
     ("/v1/version", protocol.Version),
     ("/v1/status", protocol.Status),

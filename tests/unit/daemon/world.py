@@ -24,9 +24,9 @@ from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
-from kernlb.daemon.status import Overview
+from kernlb.daemon.status import Overview, Xdp
 from kernlb.daemon.vips import VipKeeper
-from kernlb.datapath import Failure, Refusal
+from kernlb.datapath import Datapath, Failure, Refusal
 from kernlb.datapath.fake import FakeDatapath
 from kernlb.model import (
     AddressKey,
@@ -133,6 +133,8 @@ class World:
         self.journal: list[str] = []
         self.kernel = Kernel(self.journal, foreign)
         self.interfaces = Interfaces(self.journal)
+        self.xdp_kernel: FakeDatapath | None = None  # a host without XDP, until one is put here
+        self.xdp: Xdp | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -141,7 +143,9 @@ class World:
         def clock() -> float:
             return self.now
 
-        datapaths = {DatapathKind.IPVS: self.kernel}
+        datapaths: dict[DatapathKind, Datapath] = {DatapathKind.IPVS: self.kernel}
+        if self.xdp_kernel is not None:
+            datapaths[DatapathKind.XDP] = self.xdp_kernel
         self.events = Events(clock)
         self.runtime = RuntimeState.load(self.root / "state")
         self.vips = VipKeeper(self.runtime, self.events, lambda: self.interfaces)
@@ -157,7 +161,7 @@ class World:
             self.deadlines.changed,
             lambda: None,
         )
-        self.overview = Overview(self.reconciler, self.audit, self.changes, [], clock)
+        self.overview = Overview(self.reconciler, self.audit, self.changes, [], clock, self.xdp)
 
     # -- what an operator does
 
