@@ -16,43 +16,53 @@ from math import gcd
 from kernlb.model import Family, IPAddress, ServerKey
 
 TABLE_SIZE = 4093  # CONFIG_IP_VS_MH_TAB_INDEX=12: Kconfig's default, and the distributions'
-_TABLE_BITS = 6  # CONFIG_IP_VS_MH_TAB_INDEX / 2: weights are shifted to fit
 _OFFSET_KEY = 2654435761
 _SKIP_KEY = 2654446892
 _MASK = 2**64 - 1
 
 
-def table(servers: Sequence[tuple[ServerKey, int]], family: Family) -> list[ServerKey] | None:
+def table(
+    servers: Sequence[tuple[ServerKey, int]], family: Family, size: int = TABLE_SIZE
+) -> list[ServerKey] | None:
     """The owner of each slot, for servers with weights in the kernel's list order.
 
     A drained server takes part with its last weight above 0: the kernel keeps its slots.
-    ``family`` is that of the service. None when no server has a weight.
+    ``family`` is that of the service; ``size`` a prime. None when no server has a weight.
     """
+    places = owners(servers, family, size)
+    return [servers[place][0] for place in places] if places else None
+
+
+def owners(
+    servers: Sequence[tuple[ServerKey, int]], family: Family, size: int = TABLE_SIZE
+) -> list[int] | None:
+    """The table with places in ``servers`` instead of keys."""
     weights = [weight for _, weight in servers if weight > 0]
     if not weights:
         return None
     common = gcd(*weights)
-    shift = max(0, (max(weights) // common).bit_length() - _TABLE_BITS)
+    table_bits = size.bit_length() // 2  # IP_VS_MH_TAB_INDEX / 2: weights are shifted to fit
+    shift = max(0, (max(weights) // common).bit_length() - table_bits)
     takers = [
-        (key, *_permutation(key, family), ((weight // common) >> shift) or 1)
-        for key, weight in servers
+        (place, *_permutation(key, family, size), ((weight // common) >> shift) or 1)
+        for place, (key, weight) in enumerate(servers)
         if weight > 0
     ]
-    slots: list[ServerKey | None] = [None] * TABLE_SIZE
+    slots = [-1] * size
     positions = [offset for _, offset, _, _ in takers]
-    free = TABLE_SIZE
+    free = size
     while True:
-        for index, (key, _, skip, turns) in enumerate(takers):
+        for index, (place, _, skip, turns) in enumerate(takers):
             position = positions[index]
             for _ in range(turns):
-                while slots[position] is not None:
+                while slots[position] >= 0:
                     position += skip
-                    if position >= TABLE_SIZE:
-                        position -= TABLE_SIZE
-                slots[position] = key
+                    if position >= size:
+                        position -= size
+                slots[position] = place
                 free -= 1
                 if not free:
-                    return [slot for slot in slots if slot is not None]
+                    return slots
             positions[index] = position
 
 
@@ -62,12 +72,9 @@ def slot(client: IPAddress, port: int = 0) -> int:
 
 
 @lru_cache(maxsize=65536)
-def _permutation(server: ServerKey, family: Family) -> tuple[int, int]:
+def _permutation(server: ServerKey, family: Family, size: int) -> tuple[int, int]:
     value = folded(server.address, family) + server.port
-    return (
-        _hash(value, _OFFSET_KEY) % TABLE_SIZE,
-        _hash(value, _SKIP_KEY) % (TABLE_SIZE - 1) + 1,
-    )
+    return _hash(value, _OFFSET_KEY) % size, _hash(value, _SKIP_KEY) % (size - 1) + 1
 
 
 def folded(address: IPAddress, family: Family) -> int:

@@ -17,19 +17,27 @@ TABLE_SIZE = 1 << TABLE_BITS
 _GOLDEN_RATIO_32 = 0x61C88647
 
 
-def table(servers: Sequence[tuple[ServerKey, int]], family: Family) -> list[ServerKey] | None:
+def table(
+    servers: Sequence[tuple[ServerKey, int]], family: Family, size: int = TABLE_SIZE
+) -> list[ServerKey] | None:
     """The owner of each bucket, for servers with weights in the kernel's list order.
 
     A server with weight 0 still owns one bucket a round. None without servers.
     """
     del family  # the buckets do not depend on it; the signature is that of every table
-    if not servers:
+    places = owners([weight for _, weight in servers], size)
+    return [servers[place][0] for place in places] if places else None
+
+
+def owners(weights: Sequence[int], size: int = TABLE_SIZE) -> list[int] | None:
+    """The table with places in the kernel's list instead of keys."""
+    if not weights:
         return None
-    buckets: list[ServerKey] = []
-    while len(buckets) < TABLE_SIZE:
-        for key, weight in servers:
-            buckets.extend([key] * max(1, weight))
-    return buckets[:TABLE_SIZE]
+    buckets: list[int] = []
+    while len(buckets) < size:
+        for place, weight in enumerate(weights):
+            buckets.extend([place] * max(1, weight))
+    return buckets[:size]
 
 
 def slot(client: IPAddress, port: int = 0) -> int:
