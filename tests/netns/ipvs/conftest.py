@@ -1,19 +1,18 @@
-"""Namespaces and daemons for the tests of kernlb as a whole."""
+"""Namespaces and a balancer for the tests of kernlb with IPVS as a whole."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
+from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.lab.namespaces import inside
 from kernlb.lab.network import Lab
-from tests.netns.ipvs.balancer import Balancer
-from tests.netns.ipvs.daemon import Daemon
-
-StartDaemon = Callable[..., Daemon]
+from kernlb.model import DatapathKind
+from tests.netns.traffic.balancer import Balancer
+from tests.netns.traffic.daemon import StartDaemon
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +26,12 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def start_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDaemon]:
-    """Starts daemons in namespaces, and ends them with the module."""
-    daemons: list[Daemon] = []
-
-    def start(namespace: str, settings: Mapping[str, Any] | None = None, *options: str) -> Daemon:
-        folder: Path = tmp_path_factory.mktemp("kernlb")
-        daemon = Daemon(folder, namespace, settings or {})
-        daemons.append(daemon)
-        daemon.start(*options)
-        return daemon
-
-    yield start
-    for daemon in daemons:
-        daemon.stop()
-
-
-@pytest.fixture(scope="module")
 def balancer(lab: Lab, start_daemon: StartDaemon) -> Iterator[Balancer]:
     """kernlbd on a lab's balancer, with the lab's VIPs local there."""
     lab.hold_vips()
-    daemon = start_daemon(lab.topology.namespace("balancer"), {"audit_interval": 3600})
-    balancer = Balancer(lab, daemon)
-    yield balancer
-    balancer.close()
+    namespace = lab.topology.namespace("balancer")
+    daemon = start_daemon(namespace, {"audit_interval": 3600})
+    kernel = inside(namespace, IPVSDatapath)
+    yield Balancer(lab, daemon, DatapathKind.IPVS, lambda key: kernel.read([key])[key])
+    kernel.close()
     daemon.stop()

@@ -18,11 +18,10 @@ from kernlb.control.protocol import API, SyncState
 from kernlb.control.wire import request
 from kernlb.lab.load import Answer
 from kernlb.lab.network import Lab
-from tests.netns.ipvs.conftest import StartDaemon
-from tests.netns.ipvs.daemon import Daemon
 from tests.netns.ipvs.ipvsadm import Counters, Service, counters, ipvsadm, parse_rules
 from tests.netns.ipvs.views import asked, key
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.daemon import Daemon, StartDaemon
+from tests.netns.traffic.wait import wait_for
 
 pytestmark = pytest.mark.ipvs
 

@@ -14,11 +14,10 @@ import pytest
 from kernlb.control.client import ControlError
 from kernlb.control.protocol import ProblemKind, SyncState
 from kernlb.lab.namespaces import inside
-from tests.netns.ipvs.conftest import StartDaemon
-from tests.netns.ipvs.daemon import Daemon
 from tests.netns.ipvs.ipvsadm import Service, holdings, ipvsadm
 from tests.netns.ipvs.views import asked, shown
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.daemon import Daemon, StartDaemon
+from tests.netns.traffic.wait import wait_for
 
 pytestmark = pytest.mark.ipvs
 

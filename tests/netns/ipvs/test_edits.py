@@ -10,11 +10,10 @@ import pytest
 from kernlb.control.client import Client
 from kernlb.control.protocol import Drain, SyncState
 from tests.netns.ipvs.command_line import words
-from tests.netns.ipvs.conftest import StartDaemon
-from tests.netns.ipvs.daemon import Daemon
 from tests.netns.ipvs.editing import Author, Edit, World
 from tests.netns.ipvs.ipvsadm import counters, holdings
 from tests.netns.ipvs.views import key, shown
+from tests.netns.traffic.daemon import Daemon, StartDaemon
 
 pytestmark = pytest.mark.ipvs
 

@@ -14,9 +14,9 @@ from kernlb.lab.load import share_by_server
 from kernlb.lab.namespaces import inside
 from kernlb.lab.network import Lab
 from kernlb.lab.topology import FRONT, IPAddress
-from tests.netns.ipvs.balancer import Balancer, Json
-from tests.netns.ipvs.conftest import StartDaemon
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.balancer import Balancer, Json
+from tests.netns.traffic.daemon import StartDaemon
+from tests.netns.traffic.wait import wait_for
 
 pytestmark = pytest.mark.ipvs
 

@@ -22,7 +22,7 @@ from kernlb.datapath.xdp.loading import load, unload
 from kernlb.datapath.xdp.memory import Sizes
 from kernlb.datapath.xdp.pins import Pins
 from kernlb.lab.namespaces import inside
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.wait import wait_for
 from tests.netns.xdp.conftest import ADDRESSES, Hosts, Objects, run
 
 pytestmark = [pytest.mark.bpf, pytest.mark.netns]

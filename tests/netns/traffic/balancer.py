@@ -1,19 +1,23 @@
-"""The balancer of a lab with kernlbd on it, and what tests ask of the two."""
+"""The balancer of a lab with kernlbd on it, whatever the datapath, and what tests ask of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from kernlb.datapath.ipvs import IPVSDatapath
 from kernlb.lab.load import LoadClient
-from kernlb.lab.namespaces import inside
 from kernlb.lab.network import Lab
 from kernlb.lab.topology import IPAddress, Topology
-from kernlb.model import ServerKey, ServiceState, parse_service_key
-from tests.netns.ipvs.daemon import Daemon
-from tests.netns.ipvs.views import key
+from kernlb.model import (
+    AddressKey,
+    DatapathKind,
+    L4Protocol,
+    ServerKey,
+    ServiceKey,
+    ServiceState,
+)
+from tests.netns.traffic.daemon import Daemon
 
 Json = dict[str, Any]
 
@@ -22,12 +26,22 @@ EQUAL = {"server1": 1, "server2": 1, "server3": 1}
 
 
 class Balancer:
-    """Declares services by the daemon, and reads back what the kernel makes of them."""
+    """Declares services by the daemon, and reads back what the kernel makes of them.
 
-    def __init__(self, lab: Lab, daemon: Daemon) -> None:
+    `read` gives a service as the kernel has it, servers newest first.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        daemon: Daemon,
+        kind: DatapathKind,
+        read: Callable[[ServiceKey], ServiceState],
+    ) -> None:
         self.lab = lab
         self.daemon = daemon
-        self._datapath = inside(self.namespace, IPVSDatapath)
+        self.kind = kind
+        self._read = read
         self._names = {
             server.address(version): server.role
             for server in self.topology.servers
@@ -46,9 +60,6 @@ class Balancer:
     @property
     def namespace(self) -> str:
         return self.topology.namespace("balancer")
-
-    def close(self) -> None:
-        self._datapath.close()
 
     def fresh_vip(self, version: int) -> IPAddress:
         """An address that is routed to the balancer and was no test's for a good while."""
@@ -74,10 +85,16 @@ class Balancer:
         """Add the service, or make it another."""
         self.daemon.client.add_service(name, document, replace=True)
 
+    def settle_timeouts(self, **timeouts: float) -> None:
+        """Idle connections end after so many seconds, by kind of connection."""
+        settings = {**self.daemon.settings.get(self.kind, {}), "timeouts": timeouts}
+        self.daemon.settle({self.kind: settings})
+        self.daemon.client.reload()
+
     def state(self, document: Json) -> ServiceState:
         """What the kernel holds for a document's service, servers in the kernel's order."""
-        key_ = parse_service_key(key(document))
-        return self._datapath.read([key_])[key_]
+        protocol = L4Protocol(document.get("protocol", "tcp"))
+        return self._read(AddressKey(protocol, ip_address(document["address"]), document["port"]))
 
     def role(self, server: ServerKey) -> str:
         return self._names[ip_address(str(server.address))]

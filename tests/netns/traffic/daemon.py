@@ -21,10 +21,13 @@ from typing import Any
 
 from kernlb.control.client import Client, DaemonUnreachableError
 from kernlb.lab.namespaces import enter
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.wait import wait_for
 
 START_LIMIT = 60.0  # seconds until it answers; an emulated guest is slow
 STOP_LIMIT = 30.0
+
+
+StartDaemon = Callable[..., "Daemon"]  # the fixture start_daemon
 
 
 class Daemon:
@@ -32,6 +35,7 @@ class Daemon:
 
     def __init__(self, folder: Path, namespace: str, settings: Mapping[str, Any]) -> None:
         self.namespace = namespace
+        self.settings = settings
         self.config = folder / "etc"
         self.services = self.config / "services.d"
         self.socket = folder / "control.sock"
@@ -40,11 +44,12 @@ class Daemon:
         self._pid: int | None = None
         self.services.mkdir(parents=True)
         self.client = Client(str(self.socket))
-        self.settle(settings)
+        self.settle({})
 
     def settle(self, settings: Mapping[str, Any]) -> None:
-        """Write kernlb.yaml (JSON is YAML too)."""
-        (self.config / "kernlb.yaml").write_text(json.dumps({"metrics_listen": False, **settings}))
+        """Write kernlb.yaml (JSON is YAML too): these settings beside those it was made with."""
+        document = {"metrics_listen": False, **self.settings, **settings}
+        (self.config / "kernlb.yaml").write_text(json.dumps(document))
 
     def start(self, *options: str, wait: bool = True) -> None:
         import kernlb.daemon.app  # imported here once, for every fork
