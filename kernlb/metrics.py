@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kernlb import __version__
-from kernlb.control.protocol import SyncState
+from kernlb import __version__, metrics_xdp
+from kernlb.control.protocol import Status, SyncState
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -22,9 +22,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _COUNTERS = {
     "connections": "Connections scheduled.",
     "packets_in": "Packets from clients.",
-    "packets_out": "Packets to clients (nat only: other replies do not pass here).",
+    "packets_out": "Packets to clients (nat and fullnat: other replies do not pass here).",
     "bytes_in": "Bytes from clients.",
-    "bytes_out": "Bytes to clients (nat only: other replies do not pass here).",
+    "bytes_out": "Bytes to clients (nat and fullnat: other replies do not pass here).",
 }
 _GAUGES = {
     "active": "Connections established now.",
@@ -42,7 +42,10 @@ async def render(overview: Overview) -> bytes:
 
     class Snapshot(Collector):
         def collect(self) -> Iterable[Metric]:
-            yield from _host(overview)
+            status = overview.status()
+            yield from _host(status)
+            if status.xdp is not None:
+                yield from metrics_xdp.collect(status.xdp)
             yield from _services(figures)
             yield from _servers(figures)
 
@@ -51,10 +54,9 @@ async def render(overview: Overview) -> bytes:
     return generate_latest(registry)
 
 
-def _host(overview: Overview) -> Iterable[Metric]:
+def _host(status: Status) -> Iterable[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-    status = overview.status()
     info = InfoMetricFamily("kernlb_build", "Version of the daemon.")
     info.add_metric([], {"version": __version__})
     yield info

@@ -50,6 +50,7 @@ def _overview() -> Any:
     from types import SimpleNamespace
 
     from kernlb.control.protocol import DatapathStatus, SyncState
+    from kernlb.control.protocol_xdp import XdpInterface, XdpStatus, XdpTable
     from kernlb.datapath import ServerStats, ServiceStats
     from kernlb.model import (
         AddressKey,
@@ -74,6 +75,14 @@ def _overview() -> Any:
         drift_repaired=0,
         last_audit=0.0,
         faults=[],
+        xdp=XdpStatus(
+            "0",
+            1,
+            0,
+            interfaces=[XdpInterface("eth0", "native")],
+            tables=[XdpTable("conns4", 0, 1)],
+            packets={"forwarded": 0},
+        ),
     )
 
     async def every() -> Any:

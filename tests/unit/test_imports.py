@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "store": (("kernlb.store",), ("kernlb.config", "kernlb.config.*", "kernlb.declaration")),
     "datapath": (
         ("kernlb.datapath", "kernlb.datapath.*"),
-        ("kernlb.model", "kernlb.limits", "kernlb.plan"),
+        ("kernlb.model", "kernlb.limits", "kernlb.plan", "kernlb.schedule.*"),
     ),
     "protocol": (
         (
@@ -68,7 +68,10 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.model",
         ),
     ),
-    "metrics": (("kernlb.metrics",), ("kernlb", "kernlb.control.protocol")),
+    "metrics": (
+        ("kernlb.metrics", "kernlb.metrics_xdp"),
+        ("kernlb", "kernlb.control.protocol", "kernlb.control.protocol_xdp"),
+    ),
     "daemon": (
         ("kernlb.daemon", "kernlb.daemon.*"),
         (
@@ -155,10 +158,15 @@ PURE = (
     "kernlb.datapath.ipvs.replies",
     "kernlb.datapath.ipvs.requests",
     "kernlb.datapath.ipvs.shape",
+    "kernlb.datapath.xdp.cursor",
     "kernlb.datapath.xdp.explain",
+    "kernlb.datapath.xdp.filter",
     "kernlb.datapath.xdp.hops",
     "kernlb.datapath.xdp.hop_requests",
     "kernlb.datapath.xdp.hop_replies",
+    "kernlb.datapath.xdp.layout",
+    "kernlb.datapath.xdp.slots",
+    "kernlb.datapath.xdp.tables",
 )
 VALUES = frozenset(
     {
@@ -204,7 +212,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "subprocess": ("kernlb.datapath.ipvs.netlink", "kernlb.lab.*"),  # modprobe ip_vs
     "pyroute2": ("kernlb.vip.netlink", "kernlb.datapath.xdp.decap", "kernlb.lab.*"),
     "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
-    "prometheus_client": ("kernlb.metrics",),
+    "prometheus_client": ("kernlb.metrics", "kernlb.metrics_xdp"),
     "uvloop": ("kernlb.daemon",),
     "click": ("kernlb.cli.*",),
     "yaml": ("kernlb.config.*",),
