@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet, Raw
 
-from tests.bpf.frames import ERRORS, ethernet, frame, icmp
+from tests.bpf.frames import CLIENT_MAC, ERRORS, OUR_MAC, ethernet, frame, icmp
 from tests.bpf.services import Server
 
 OUTER_TTL = ANSWER_TTL = 64
@@ -105,6 +105,11 @@ def to_client(packet: Packet, vip: str, port: int, client: str, sport: int) -> P
     return translated(aged(packet), src=vip, sport=port, dst=client, dport=sport)
 
 
+def towards_clients(packet: Packet) -> bytes:
+    """The frame of what leaves for clients, through `front`."""
+    return frame(packet, src=OUR_MAC, dst=CLIENT_MAC)
+
+
 def gue_source_port(out: bytes, server: Server) -> int:
     """The one that the program chose; it must be an ephemeral one."""
     at = 14 + (4 if server.vlan else 0) + (20 if server.family == 4 else 40)
@@ -115,7 +120,7 @@ def gue_source_port(out: bytes, server: Server) -> int:
 
 def answered(packet: Packet, vlans: tuple[int, ...] = ()) -> bytes:
     """A packet of the program's own: back through where its cause came from."""
-    return bytes(ethernet(vlans, src="02:00:00:00:01:02", dst="02:00:00:00:01:01") / packet)
+    return bytes(ethernet(vlans, src=OUR_MAC, dst=CLIENT_MAC) / packet)
 
 
 def _from_vip(packet: Packet) -> Packet:

@@ -48,6 +48,12 @@ def service_id(service: Service) -> bytes:
     return layout.SERVICE_ID.pack(key)
 
 
+def vip_id(service: Service) -> bytes:
+    """The entry that says which protocols an address has services of."""
+    key = layout.ServiceId(packed(service.address), _port(0), 0, service.family)
+    return layout.SERVICE_ID.pack(key)
+
+
 def service_value(
     service: Service, members: tuple[int, int], table: tuple[int, int]
 ) -> layout.Service:

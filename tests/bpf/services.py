@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.bpf.world import World
 
 TABLES = {"sh": source_hash.table, "mh": maglev.table}
+VIP_PROTOCOLS = {"tcp": 1, "udp": 2, "sctp": 4}  # enum vip_protocol
 RUN = 256  # slots set aside for the members of a service
 TABLE = 4096  # and for its table
 STRIDE = 8  # an array's elements of 4 bytes lie this far apart
@@ -198,6 +199,7 @@ class Services:
         self._next_service = 1  # 0 is what an unwritten entry would name
         self._next_server = 1
         self.made: list[Service] = []
+        self._protocols: dict[str, int] = {}  # of each VIP
 
     def add(
         self,
@@ -228,10 +230,14 @@ class Services:
         self._next_service += 1
         service._publish()
         self.made.append(service)
-        key, value = records.service_id(service), service.id.to_bytes(4, sys.byteorder)
-        self._world.maps["service_ids"].update(key, value)
+        self._name(records.service_id(service), service.id)
+        self._protocols[address] = self._protocols.get(address, 0) | VIP_PROTOCOLS[protocol]
+        self._name(records.vip_id(service), self._protocols[address])
         self.mark(address, Mark.VIP if port else Mark.VIP | Mark.ANY_PORT)
         return service
+
+    def _name(self, key: bytes, value: int) -> None:
+        self._world.maps["service_ids"].update(key, value.to_bytes(4, sys.byteorder))
 
     def place(self, server: Server) -> None:
         """Give it an id, unless a test chose one."""

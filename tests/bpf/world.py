@@ -75,7 +75,7 @@ class Connection:
 
 
 class Sizes(NamedTuple):
-    services: int = 16
+    services: int = 16  # and as many VIPs
     servers: int = 256
     slots: int = 65536
     conns4: int = 64  # buckets
@@ -84,7 +84,8 @@ class Sizes(NamedTuple):
 
     def of_maps(self) -> dict[str, int]:
         return {
-            **dict.fromkeys(("service_ids", "services", "service_counters"), self.services),
+            "service_ids": 2 * self.services,
+            **dict.fromkeys(("services", "service_counters"), self.services),
             **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
             **{name: getattr(self, name) for name in ("slots", "conns4", "conns6")},
         }
@@ -134,7 +135,7 @@ class World:
                 self.maps[name].delete(key)
         for family in (4, 6):
             self.write_conns(family, bytes(len(self.read_conns(family))))
-        for name in ("server_counters", "service_counters", "reasons"):
+        for name in ("server_counters", "service_counters", "reasons", "budgets"):
             for index in range(self.maps[name].max_entries):
                 self.maps[name].update(_u32(index), bytes(self.maps[name].stride))
         self.services = Services(self)
