@@ -58,11 +58,14 @@ class HopLog:
 
     def _say(self, destinations: list[Destination]) -> None:
         alike: dict[str, list[Destination]] = {}
+        changes: dict[tuple[int, int], str] = {}  # outcomes are shared, and kept by destinations
         for each in destinations:
-            old, new = self._text(each.told), self._text(each.outcome)
-            if old != new:
-                change = f"{old} -> {new}" if each.told is not None else new
+            both = id(each.told), id(each.outcome)
+            if both not in changes:
+                changes[both] = self._change(each.told, each.outcome)
+            if change := changes[both]:
                 alike.setdefault(change, []).append(each)
+        for each in destinations:
             each.told = each.outcome
         for change in list(alike)[:LINES]:
             first, *others = alike.pop(change)
@@ -71,6 +74,11 @@ class HopLog:
         if alike:
             left = sum(map(len, alike.values()))
             self._events.add(f"next hops of {left} more servers changed", "next hops")
+
+    def _change(self, old: Outcome | None, new: Outcome | None) -> str:
+        """Empty where there is nothing to tell."""
+        before, after = self._text(old), self._text(new)
+        return "" if before == after else f"{before} -> {after}" if before else after
 
     def _text(self, outcome: Outcome | None) -> str:
         if outcome is None:

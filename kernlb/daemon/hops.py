@@ -1,8 +1,8 @@
 """Keeps the next hops of servers true: what the kernel's routes, neighbours and links say.
 
-The keeper hears rtnetlink and hands what changed to the datapath; every ``interval`` seconds it
-looks at everything again, for some changes are never announced (a discovered path MTU, a path of
-a multipath route that comes back).
+The keeper hears rtnetlink and hands what changed to the datapath. Every ``interval`` seconds it
+looks at links, neighbours and some of the routes again, for some changes are never announced (a
+discovered path MTU, a path of a multipath route that comes back).
 
 Rules:
 
@@ -22,29 +22,27 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from kernlb.daemon.destinations import Destination
 from kernlb.daemon.events import Events
 from kernlb.daemon.hop_devices import Devices, DeviceTable
 from kernlb.daemon.hop_log import HopLog
 from kernlb.daemon.neighbours import Keeping
-from kernlb.daemon.reachability import Reachability
+from kernlb.daemon.reachability import Reachability, subject
 from kernlb.datapath.xdp.hops import (
-    AddressesChanged,
     Event,
     Link,
-    LinkGone,
     Neighbour,
-    NeighbourGone,
     NextHop,
     NoRoute,
     Outcome,
     Question,
     Route,
-    RoutesChanged,
     Unresolved,
 )
 from kernlb.model import IPAddress, ServerKey, ServiceKey
 
-INTERVAL = 30.0  # seconds between two looks at everything
+INTERVAL = 30.0  # seconds between two looks
+ROUTES = 4096  # that a look asks for again
 AGAIN = 1.0  # seconds after the kernel did not answer
 QUESTIONS = 256  # asked at a time
 WRITES = 1024  # destinations that are worked out before others get their turn
@@ -102,13 +100,16 @@ class HopKeeper:
         self._log = HopLog(events, self._world.name)
         self._wake = asyncio.Event()
         self._heard: dict[Hashable, Event] = {}
-        self._look_at_all = 0.0  # when everything is due
+        self._next_look = 0.0
+        self._losses, self._made_up = 1, 0  # of changes that were announced
+        self._troubled: dict[IPAddress, Destination] = {}
         self._healing = True  # of devices, once everything is looked at
         self._failing = ""  # what was told last
         self._refused = ""
 
     def refresh(self) -> None:
-        """The datapath's servers may be others now."""
+        """The datapath's servers may be others now: all are compared, so where the change is
+        known, :meth:`want` and :meth:`forget` are cheaper."""
         wanted = dict.fromkeys(server.address for _, server in self._table.endpoints())
         self.forget([each for each in self._world.addresses() if each not in wanted])
         self.want(wanted)
@@ -122,22 +123,21 @@ class HopKeeper:
         """There are none any more. Forgetting the unknown succeeds."""
         for each in self._world.forget(addresses):
             self._log.forget(each)
+            self._troubled.pop(each.address, None)
             self._table.forget_hop(each.address)
             self._devices.leave(each.outcome)
         self._wake.set()
 
     def problems(self) -> list[tuple[tuple[ServiceKey, ServerKey], str]]:
         """The servers that cannot be reached, or perhaps not, and why and since when."""
-        found = []
+        if not self._troubled:
+            return []
+        found, now = [], self._clock()
         for endpoint in self._table.endpoints():
-            destination = self._world.get(endpoint[1].address)
-            if destination is None or destination.outcome is None:
-                continue
-            outcome = destination.outcome
-            text = outcome.reason if isinstance(outcome, Unresolved) else outcome.note
-            if text:
-                seconds = self._clock() - destination.since
-                found.append((endpoint, f"{text} (for {seconds:.0f} s)"))
+            destination = self._troubled.get(endpoint[1].address)
+            if destination is not None and destination.outcome is not None:
+                seconds = now - destination.since
+                found.append((endpoint, f"{_trouble(destination.outcome)} (for {seconds:.0f} s)"))
         return found
 
     async def run(self) -> None:
@@ -161,7 +161,7 @@ class HopKeeper:
     async def step(self) -> float:
         """Do a bounded piece of what there is to do; returns when the next is due."""
         try:
-            if self._clock() >= self._look_at_all:
+            if self._clock() >= self._next_look:
                 await self._look()
             self._note_changes()
             self._decide()
@@ -173,7 +173,7 @@ class HopKeeper:
             return self._clock() + AGAIN
         if self._heard or self._world.unasked or self._world.undecided:
             return self._clock()
-        return min(again, self._look_at_all, self._log.tell(self._clock()))
+        return min(again, self._next_look, self._log.tell(self._clock()))
 
     def _hear(self) -> None:
         """Decides nothing: a change of the same thing takes the place of the earlier one."""
@@ -183,9 +183,10 @@ class HopKeeper:
             self._fail(str(error))
             events = None
         for event in events or ():
-            self._heard[_subject(event)] = event
+            self._heard[subject(event)] = event
         if events is None or len(self._heard) > STORM:
-            self._look_at_all = self._clock()
+            self._losses += 1
+            self._next_look = self._clock()
         self._wake.set()
 
     def _note_changes(self) -> None:
@@ -194,13 +195,16 @@ class HopKeeper:
             self._world.note(event)
 
     async def _look(self) -> None:
-        """At everything. What is heard meanwhile is newer, and is noted after."""
+        """At links, neighbours and some routes; at everything where changes were lost. What is
+        heard meanwhile is newer, and is noted after."""
+        losses = self._losses
         links = await asyncio.to_thread(self._door.links)
         neighbours = await asyncio.to_thread(self._door.neighbours)
-        self._world.look(links, neighbours)
+        self._world.look(links, neighbours, ROUTES if losses == self._made_up else None)
+        self._made_up = losses
         self._failing = ""
         self._healing = True
-        self._look_at_all = self._clock() + self._interval
+        self._next_look = self._clock() + self._interval
 
     async def _ask_routes(self) -> None:
         asking = self._world.next_unasked(QUESTIONS)
@@ -215,20 +219,29 @@ class HopKeeper:
             before, outcome = destination.outcome, self._world.outcome(destination)
             if outcome == before:
                 continue
-            try:
-                self._devices.enter(outcome)
-            except OSError as error:
-                name = self._world.name(outcome.ifindex)
-                reason = f"XDP cannot transmit on {name}: {error.strerror}"
-                outcome = Unresolved(reason, 0, outcome.mtu, outcome.source)
-                if outcome == before:
-                    continue
+            moves = before is None or before.ifindex != outcome.ifindex
+            if moves and (outcome := self._enter_device(outcome)) == before:
+                continue
             destination.outcome, destination.since = outcome, self._clock()
             self._table.set_hop(destination.address, outcome)
-            self._devices.leave(before)
+            if moves:
+                self._devices.leave(before)
             self._log.changed(destination)
+            if _trouble(outcome):
+                self._troubled[destination.address] = destination
+            else:
+                self._troubled.pop(destination.address, None)
         if self._healing and not self._world.unasked and not self._world.undecided:
             self._heal()
+
+    def _enter_device(self, outcome: Outcome) -> Outcome:
+        try:
+            self._devices.enter(outcome)
+        except OSError as error:
+            name = self._world.name(outcome.ifindex)
+            reason = f"XDP cannot transmit on {name}: {error.strerror}"
+            return Unresolved(reason, 0, outcome.mtu, outcome.source)
+        return outcome
 
     def _heal(self) -> None:
         try:
@@ -268,14 +281,6 @@ class HopKeeper:
         self._failing = text
 
 
-def _subject(event: Event) -> Hashable:
-    """What it tells the latest of."""
-    match event:
-        case Link(index=index) | LinkGone(ifindex=index):
-            return "link", index
-        case Neighbour(next_hop=to) | NeighbourGone(next_hop=to):
-            return "neighbour", to
-        case AddressesChanged(ifindex=index):
-            return "addresses", index
-        case RoutesChanged():
-            return "routes", event
+def _trouble(outcome: Outcome) -> str:
+    """What an operator should know of it; empty if nothing."""
+    return outcome.reason if isinstance(outcome, Unresolved) else outcome.note

@@ -7,7 +7,7 @@ is to be worked out. The path behind a next hop is worked out once for all desti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from kernlb.daemon.destinations import Destination, Destinations
@@ -32,6 +32,9 @@ from kernlb.datapath.xdp.hops import (
 )
 from kernlb.model import IPAddress
 
+# An outcome, and the objects by whose identity it is found: hashing them would cost more.
+_Shared = tuple[Outcome, Route, IPAddress | None]
+
 
 class Reachability:
     """Of all destinations of one namespace."""
@@ -44,7 +47,10 @@ class Reachability:
         self._sources = sources
         self._links: dict[int, Link] = {}
         self._paths: dict[NextHop, Path | Unresolved] = {}
+        self._routes: dict[Route, Route] = {}  # one object for all that are alike
+        self._shared: dict[NextHop, dict[tuple[int, int, int], _Shared]] = {}
         self._destinations = Destinations()
+        self._turns: list[Destination] = []  # whose routes are asked again by the next looks
 
     def get(self, address: IPAddress) -> Destination | None:
         return self._destinations.get(address)
@@ -88,11 +94,20 @@ class Reachability:
         self._left(next_hops)
         return leaving
 
-    def look(self, links: Iterable[Link], neighbours: Iterable[Neighbour]) -> None:
-        """This is all there is; every route is to be asked."""
+    def look(
+        self, links: Iterable[Link], neighbours: Iterable[Neighbour], routes: int | None
+    ) -> None:
+        """These are all there are. So many routes are to be asked again, each in its turn, or all
+        of them (None)."""
+        self._routes.clear()
         self._links = {each.index: each for each in links}
         self.neighbours = {each.next_hop: each for each in neighbours}
-        self.unasked.update(dict.fromkeys(self._destinations))
+        if routes is None or not self._turns:
+            self._turns = list(self._destinations)
+        for each in self._turns[:routes]:
+            if self._destinations.get(each.address) is each:  # and not gone since
+                self.unasked[each] = None
+        del self._turns[:routes]
         unresolved = (each for each in self._destinations if isinstance(each.outcome, Unresolved))
         self.undecided.update(dict.fromkeys(unresolved))
         needed = self._destinations.next_hops()
@@ -128,6 +143,8 @@ class Reachability:
         before = destination.via
         if destination.route == answer:
             return
+        if isinstance(answer, Route):
+            answer = self._routes.setdefault(answer, answer)
         self._destinations.routed(destination, answer)
         self.undecided[destination] = None
         after = destination.via
@@ -146,11 +163,17 @@ class Reachability:
         return taken
 
     def outcome(self, destination: Destination) -> Outcome:
-        route, via = destination.route, destination.via
-        if isinstance(route, Route) and via is not None:
-            return hop(destination.address, route, self._paths[via], destination.source)
-        reason = route.reason if isinstance(route, NoRoute) else "its route was not looked up yet"
-        return Unresolved(reason, source=destination.source)
+        """Destinations that have everything in common share one object."""
+        route, via, source = destination.route, destination.via, destination.source
+        if not isinstance(route, Route) or via is None:
+            reason = route.reason if isinstance(route, NoRoute) else "its route is not known yet"
+            return Unresolved(reason, source=source)
+        shared = self._shared.setdefault(via, {})
+        key = id(route), id(source), destination.address.version
+        if key not in shared:
+            made = hop(destination.address, route, self._paths[via], source)
+            shared[key] = made, route, source
+        return shared[key][0]
 
     def _note_link(self, event: Link | LinkGone) -> None:
         index = event.index if isinstance(event, Link) else event.ifindex
@@ -182,6 +205,7 @@ class Reachability:
             way = path(to, self._links, self.neighbours)
             if way != self._paths.get(to):
                 self._paths[to] = way
+                self._shared.pop(to, None)
                 self.undecided.update(dict.fromkeys(behind))
 
     def _left(self, next_hops: Iterable[NextHop]) -> None:
@@ -190,7 +214,21 @@ class Reachability:
         self._keeping.unneeded(left)
         for to in left:
             self._paths.pop(to, None)
+            self._shared.pop(to, None)
 
 
 def _usable(link: Link) -> tuple[bool, ...]:
     return link.up, link.carrier, link.arp
+
+
+def subject(event: Event) -> Hashable:
+    """What it tells the latest of."""
+    match event:
+        case Link(index=index) | LinkGone(ifindex=index):
+            return "link", index
+        case Neighbour(next_hop=to) | NeighbourGone(next_hop=to):
+            return "neighbour", to
+        case AddressesChanged(ifindex=index):
+            return "addresses", index
+        case RoutesChanged():
+            return "routes", event

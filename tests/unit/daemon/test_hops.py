@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kernlb.daemon.destinations import Destination, Destinations
 from kernlb.daemon.events import Events
-from kernlb.daemon.hops import QUESTIONS, STORM, HopKeeper
+from kernlb.daemon.hops import QUESTIONS, ROUTES, STORM, HopKeeper
 from kernlb.datapath.xdp.hops import (
     PERMANENT,
     REACHABLE,
@@ -442,6 +442,29 @@ async def test_lost_events_have_everything_looked_at(world: World) -> None:
 
 
 @story
+async def test_routes_are_asked_again_in_turn(world: World) -> None:
+    await world.serve(*many(ROUTES + 100))
+    world.kernel.default = NoRoute("nobody announced it")
+    asked = []
+    for _ in range(4):
+        world.forget()
+        await world.wait(30.0)
+        asked.append(world.kernel.asked["routes"])
+    assert asked == [ROUTES, 100, ROUTES, 100]
+    assert all(isinstance(each, Unresolved) for each in world.table.hops.values())
+
+
+@story
+async def test_a_server_that_went_is_not_asked_for_in_its_turn(world: World) -> None:
+    await world.serve(*many(ROUTES + 100))
+    await world.wait(30.0)
+    await world.serve()
+    world.forget()
+    await world.wait(30.0)
+    assert world.kernel.asked["routes"] == 0
+
+
+@story
 async def test_a_storm_beyond_measure_is_one_look(world: World) -> None:
     await world.serve("10.0.0.2")
     world.forget()
@@ -495,6 +518,8 @@ async def test_a_kernel_that_does_not_answer_is_told_once_and_asked_again(world:
         await world.wait(30.0)
     assert len([line for line in world.log() if "cannot hear rtnetlink" in line]) == 1
     assert isinstance(world.hop("10.0.0.2"), Hop)  # what is known stays
+    world.kernel.announced = None
+    await world.settle()
     world.kernel.broken = None
     world.kernel.default = NoRoute("no route to it")
     await world.wait(1.0)
