@@ -94,7 +94,7 @@ static __noinline void remember_template(const struct packet *p, const struct se
 
 	template_of(&p->flow, service, &template);
 	if (conn_find(&template, &found))
-		conn_drop(&found, template.family);
+		conn_take(found.index, found.word.word, 0, template.family);
 	conn_insert(&template, &entry);
 }
 
@@ -187,7 +187,7 @@ static __always_inline enum reason remember_answers(const struct packet *p,
 		return GO_ON;
 	}
 	made.word.word = READ_ONCE(conn->word.word);
-	conn_drop(&made, p->flow.family);
+	conn_take(made.index, made.word.word, 0, p->flow.family);
 	return REASON_TABLE_FULL;
 }
 

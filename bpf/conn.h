@@ -29,6 +29,13 @@ static __always_inline union conn_word conn_busy(void)
 	return (union conn_word){ .flags = CONN_BUSY };
 }
 
+/* The same value, of which the verifier knows nothing any more: a byte order there and back. */
+static __always_inline __u32 unknown(__u32 value)
+{
+	asm volatile("%0 = be32 %0\n%0 = be32 %0" : "+r"(value));
+	return value;
+}
+
 /* An entry that was found, as it was when it was found. */
 struct found {
 	union conn_word word;
@@ -87,11 +94,24 @@ static __always_inline struct conn *way_of(void *bucket, __u32 way, const __u8 f
 	return bucket + (way & (CONN_WAYS - 1)) * (family == FAMILY_IPV4 ? CONN4_SIZE : CONN6_SIZE);
 }
 
-static __always_inline struct conn *conn_at(__u32 index, const __u8 family)
+static __always_inline struct conn *conn_at(__u32 index, __u8 family)
 {
-	void *bucket = bucket_at(index / CONN_WAYS, family);
+	void *bucket;
 
-	return bucket ? way_of(bucket, index, family) : NULL;
+	if (family == FAMILY_IPV4) {
+		bucket = bucket_at(index / CONN_WAYS, FAMILY_IPV4);
+		if (!bucket)
+			return NULL;
+		bucket = way_of(bucket, index, FAMILY_IPV4);
+	} else {
+		bucket = bucket_at(index / CONN_WAYS, FAMILY_IPV6);
+		if (!bucket)
+			return NULL;
+		bucket = way_of(bucket, index, FAMILY_IPV6);
+		/* kept apart: the verifier of 6.1 does not bound a product of two variables */
+		asm volatile("" : "+r"(bucket));
+	}
+	return bucket;
 }
 
 static __always_inline bool same_flow(const struct conn *conn, const struct flow *flow,
@@ -105,18 +125,24 @@ static __always_inline bool same_flow(const struct conn *conn, const struct flow
 	return family == FAMILY_IPV4 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]);
 }
 
-static __always_inline void find_in(const struct flow *flow, struct found *found, const __u8 family)
+/*
+ * The entry of a flow; `found.index` is NONE where there is none.  Where in the table it lies is
+ * hidden from the verifier, which else would follow each of the eight places to the end.
+ */
+static __always_inline struct conn *find_in(const struct flow *flow, struct found *found,
+					    const __u8 family)
 {
 	__u64 hash = flow_hash(flow, family);
 	int choice, way;
 
+	found->index = NONE;
 #pragma unroll
 	for (choice = 0; choice < 2; choice++) {
 		__u32 number = bucket_of(hash, choice, family);
 		void *bucket = bucket_at(number, family);
 
 		if (!bucket)
-			return;
+			return NULL;
 #pragma unroll
 		for (way = 0; way < CONN_WAYS; way++) {
 			struct conn *conn = way_of(bucket, way, family);
@@ -128,17 +154,17 @@ static __always_inline void find_in(const struct flow *flow, struct found *found
 				continue;
 			found->word = word;
 			found->index = number * CONN_WAYS + way;
-			return;
+			return way_of(bucket, unknown(way), family);
 		}
 	}
+	return NULL;
 }
 
-/* The entry of a flow; true if there is one. */
+/* For those who are not in a hurry; true if there is one. */
 __noinline int conn_find(const struct flow *flow, struct found *found)
 {
 	if (!flow || !found)
 		return false;
-	found->index = NONE;
 	if (flow->family == FAMILY_IPV4)
 		find_in(flow, found, FAMILY_IPV4);
 	else
@@ -178,25 +204,26 @@ static __always_inline bool is_expired(const struct conn *conn, union conn_word 
 }
 
 /* Counts, and IPVS's thresholds: ip_vs_bind_dest() and ip_vs_unbind_dest() in ip_vs_conn.c. */
-static __always_inline void load_change(__u32 ref, int active, int inactive)
+__noinline int load_change(__u32 ref, int active, int inactive)
 {
 	__u32 id = SERVER_ID(ref), total;
 	struct server *server = bpf_map_lookup_elem(&servers, &id);
 	struct load *load = bpf_map_lookup_elem(&loads, &id);
 
 	if (!server || !load || server->generation != ref >> 24)
-		return;
+		return 0;
 	if (active)
 		__sync_fetch_and_add(&load->active, active);
 	if (inactive)
 		__sync_fetch_and_add(&load->inactive, inactive);
 	if (!server->upper)
-		return;
+		return 0;
 	total = load->active + load->inactive;
 	if (total >= server->upper)
 		load->overloaded = 1;
 	else if (server->lower ? total < server->lower : total * 4 < server->upper * 3)
 		load->overloaded = 0;
+	return 0;
 }
 
 static __always_inline void count_in(union conn_word word)
@@ -212,38 +239,37 @@ static __always_inline void count_out(union conn_word word)
 			    -!(word.flags & CONN_ACTIVE));
 }
 
-/* Take an entry out of use, `instead` of which is there then; true for the one who did it. */
-static __always_inline bool conn_take(struct conn *conn, union conn_word word, __u32 index,
-				      __u64 instead, const __u8 family)
+/* Of a connection that goes: the entry of its answers. */
+static __always_inline void free_answers(__u32 answers, __u32 index, __u8 family)
 {
-	__u32 other = conn->peer;
-	struct conn *peer;
-	union conn_word was;
+	struct conn *conn = conn_at(answers, family);
+	union conn_word word;
 
+	if (!conn)
+		return;
+	word.word = READ_ONCE(conn->word.word);
+	if (word.flags & CONN_REVERSE && READ_ONCE(conn->peer) == index)
+		__sync_val_compare_and_swap(&conn->word.word, word.word, 0);
+}
+
+/* Take an entry out of use, `instead` of which is there then; true for the one who did it. */
+__noinline int conn_take(__u32 index, __u64 word_seen, __u64 instead, __u8 family)
+{
+	struct conn *conn = conn_at(index, family);
+	union conn_word word = { word_seen };
+	__u32 peer;
+
+	if (!conn)
+		return false;
+	peer = READ_ONCE(conn->peer);
 	if (!__sync_bool_compare_and_swap(&conn->word.word, word.word, instead))
 		return false;
 	if (!word.word) /* it was free */
 		return true;
 	count_out(word);
-	if (other == NONE || word.flags & CONN_REVERSE)
-		return true;
-	peer = conn_at(other, family);
-	if (!peer)
-		return true;
-	was.word = READ_ONCE(peer->word.word);
-	if (was.flags & CONN_REVERSE && READ_ONCE(peer->peer) == index)
-		__sync_val_compare_and_swap(&peer->word.word, was.word, 0);
+	if (peer != NONE && !(word.flags & CONN_REVERSE))
+		free_answers(peer, index, family);
 	return true;
-}
-
-__noinline int conn_drop(const struct found *found, __u8 family)
-{
-	struct conn *conn;
-
-	if (!found)
-		return false;
-	conn = conn_at(found->index, family);
-	return conn && conn_take(conn, found->word, found->index, 0, family);
 }
 
 /* Not beyond its first packet: what a flood is made of. */
@@ -256,34 +282,32 @@ static __always_inline bool is_half_open(union conn_word word)
 /* A client's port used anew, as IPVS sees it (is_new_conn_expected() in ip_vs_core.c). */
 static __always_inline bool begins_again(const struct packet *p, union conn_word word)
 {
-	return p->flow.protocol == IPPROTO_TCP &&
+	return !p->answers && p->flow.protocol == IPPROTO_TCP &&
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
 	       (word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE);
 }
 
-/* How readily an entry gives way, 0: not at all. */
-static __always_inline int yields(const struct conn *conn, union conn_word word, __u32 now)
+/* How readily an entry gives way: the larger, the sooner; 0: not at all. */
+__noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 {
-	if (!word.word)
-		return 3;
+	struct conn *conn = conn_at(index, family);
+	union conn_word word;
+	__u32 age;
+
+	if (!conn)
+		return 0;
+	word.word = READ_ONCE(conn->word.word);
 	if (word.flags & (CONN_BUSY | CONN_REVERSE))
 		return 0;
 	if (is_expired(conn, word, now))
-		return 2;
-	return is_half_open(word) ? 1 : 0;
+		return 0xffffffff;
+	age = now - READ_ONCE(conn->seen);
+	return is_half_open(word) ? age + 1 : 0;
 }
 
-struct place {
-	union conn_word word;
-	__u32 index;
-	__u32 seen;
-	int yields;
-};
-
-/* The best of eight places; the first choice where they are equal. */
-static __always_inline struct place conn_place(__u64 hash, __u32 now, const __u8 family)
+/* A free place, the first choice rather than the second. */
+static __always_inline __u32 free_place(__u64 hash, const __u8 family)
 {
-	struct place best = {};
 	int choice, way;
 
 #pragma unroll
@@ -292,22 +316,28 @@ static __always_inline struct place conn_place(__u64 hash, __u32 now, const __u8
 		void *bucket = bucket_at(number, family);
 
 		if (!bucket)
-			return best;
-		for (way = 0; way < CONN_WAYS; way++) {
-			struct conn *conn = way_of(bucket, way, family);
-			union conn_word word = { READ_ONCE(conn->word.word) };
-			int much = yields(conn, word, now);
+			return NONE;
+#pragma unroll
+		for (way = 0; way < CONN_WAYS; way++)
+			if (!READ_ONCE(way_of(bucket, way, family)->word.word))
+				return number * CONN_WAYS + way;
+	}
+	return NONE;
+}
 
-			if (much < best.yields || !much ||
-			    (much == best.yields && (much == 3 || conn->seen >= best.seen)))
-				continue;
-			best.word = word;
-			best.index = number * CONN_WAYS + way;
-			best.seen = conn->seen;
-			best.yields = much;
+/* None is free: whoever yields most readily of the eight. */
+static __always_inline __u32 taken_place(__u64 hash, __u32 now, const __u8 family)
+{
+	__u32 best = NONE, most = 0, index, readily;
+	int i;
+
+	for (i = 0; i < 2 * CONN_WAYS; i++) {
+		index = bucket_of(hash, i >= CONN_WAYS, family) * CONN_WAYS + i % CONN_WAYS;
+		readily = yielding(index, now, family);
+		if (readily > most) {
+			most = readily;
+			best = index;
 		}
-		if (best.yields == 3)
-			return best;
 	}
 	return best;
 }
@@ -324,32 +354,31 @@ static __always_inline __u32 insert_in(const struct flow *flow, const struct ent
 				       const __u8 family)
 {
 	__u64 hash = flow_hash(flow, family);
-	union conn_word word = entry->word;
-	struct place place;
+	union conn_word word = entry->word, was;
 	struct conn *conn;
-	int attempt;
+	__u32 index;
 
 	word.tag = tag_of(hash);
-	for (attempt = 0; attempt < 2; attempt++) {
-		place = conn_place(hash, entry->now, family);
-		conn = conn_at(place.index, family);
-		if (!place.yields || !conn)
-			return NONE;
-		if (!conn_take(conn, place.word, place.index, conn_busy().word, family))
-			continue;
-		conn->seen = entry->now;
-		conn->peer = entry->peer;
-		conn->sport = flow->sport;
-		conn->dport = flow->dport;
-		conn->source_port = entry->source_port;
-		conn->protocol = flow->protocol;
-		copy_addresses(conn->addr, flow->addr, family);
-		/* a full barrier: the key is there before the word says so */
-		__sync_val_compare_and_swap(&conn->word.word, conn_busy().word, word.word);
-		count_in(word);
-		return place.index;
-	}
-	return NONE;
+	index = free_place(hash, family);
+	if (index == NONE)
+		index = taken_place(hash, entry->now, family);
+	conn = conn_at(index, family);
+	if (index == NONE || !conn)
+		return NONE;
+	was.word = READ_ONCE(conn->word.word);
+	if (was.flags & CONN_BUSY || !conn_take(index, was.word, conn_busy().word, family))
+		return NONE; /* another CPU was faster: as if the table were full */
+	conn->seen = entry->now;
+	conn->peer = entry->peer;
+	conn->sport = flow->sport;
+	conn->dport = flow->dport;
+	conn->source_port = entry->source_port;
+	conn->protocol = flow->protocol;
+	copy_addresses(conn->addr, flow->addr, family);
+	/* a full barrier: the key is there before the word says so */
+	__sync_val_compare_and_swap(&conn->word.word, conn_busy().word, word.word);
+	count_in(word);
+	return index;
 }
 
 /*

@@ -63,7 +63,7 @@ __noinline int follow(struct packet *p, struct found *found)
 	if (!conn || !server || is_expired(conn, found->word, p->now) ||
 	    begins_again(p, found->word)) {
 		if (conn && !p->dry)
-			conn_drop(found, p->flow.family);
+			conn_take(found->index, found->word.word, 0, p->flow.family);
 		return ENTRY_STALE;
 	}
 	p->source_port = conn->source_port;

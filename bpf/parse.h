@@ -260,49 +260,64 @@ static __always_inline enum reason parse_ipv4(struct xdp_md *ctx, struct packet 
 	return GO_ON;
 }
 
+enum step {
+	STEP_ON,   /* one extension header further */
+	STEP_DONE, /* no more of them */
+	STEP_FAILED,
+};
+
+static __always_inline enum step step_over_fragment(struct xdp_md *ctx, struct packet *p)
+{
+	struct fragment_header {
+		__u8 next, reserved;
+		__be16 offset;
+		__be32 id;
+	} *fragment = at(ctx, p->l4);
+
+	if ((void *)(fragment + 1) > end_of(ctx))
+		return STEP_FAILED;
+	p->flow.protocol = fragment->next;
+	p->fragment_id = fragment->id;
+	if (fragment->offset & IPV6_FRAGMENT_OFFSET)
+		p->fragment = FRAGMENT_LATER;
+	else if (fragment->offset & IPV6_MORE_FRAGMENTS)
+		p->fragment = FRAGMENT_FIRST;
+	p->l4 += sizeof(*fragment);
+	return p->fragment == FRAGMENT_LATER ? STEP_DONE : STEP_ON;
+}
+
+static __always_inline enum step step_over_extension(struct xdp_md *ctx, struct packet *p)
+{
+	struct ipv6_opt_hdr *option = at(ctx, p->l4);
+
+	switch (p->flow.protocol) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+		break;
+	case IPPROTO_FRAGMENT:
+		return step_over_fragment(ctx, p);
+	default:
+		return STEP_DONE;
+	}
+	if ((void *)(option + 1) > end_of(ctx))
+		return STEP_FAILED;
+	p->flow.protocol = option->nexthdr;
+	p->l4 += IPV6_OPTIONS_LENGTH(option->hdrlen);
+	return p->l4 > OFFSET_MASK ? STEP_FAILED : STEP_ON;
+}
+
 /* Walks to the transport header. */
 static __always_inline bool parse_ipv6_extensions(struct xdp_md *ctx, struct packet *p)
 {
+	enum step step = STEP_ON;
 	int i;
 
-	for (i = 0; i < EXTENSIONS; i++) {
-		struct frag_hdr {
-			__u8 next, reserved;
-			__be16 offset;
-			__be32 id;
-		} *fragment;
-		struct ipv6_opt_hdr *option = at(ctx, p->l4);
-
-		switch (p->flow.protocol) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			if ((void *)(option + 1) > end_of(ctx))
-				return false;
-			p->flow.protocol = option->nexthdr;
-			p->l4 += IPV6_OPTIONS_LENGTH(option->hdrlen);
-			if (p->l4 > OFFSET_MASK)
-				return false;
-			break;
-		case IPPROTO_FRAGMENT:
-			fragment = (void *)option;
-			if ((void *)(fragment + 1) > end_of(ctx))
-				return false;
-			p->flow.protocol = fragment->next;
-			p->fragment_id = fragment->id;
-			if (fragment->offset & IPV6_FRAGMENT_OFFSET)
-				p->fragment = FRAGMENT_LATER;
-			else if (fragment->offset & IPV6_MORE_FRAGMENTS)
-				p->fragment = FRAGMENT_FIRST;
-			p->l4 += sizeof(*fragment);
-			if (p->fragment == FRAGMENT_LATER)
-				return true;
-			break;
-		default:
-			return true;
-		}
-	}
-	return false;
+#pragma unroll
+	for (i = 0; i < EXTENSIONS; i++)
+		if (step == STEP_ON)
+			step = step_over_extension(ctx, p);
+	return step == STEP_DONE;
 }
 
 static __always_inline enum reason parse_ipv6(struct xdp_md *ctx, struct packet *p)

@@ -56,7 +56,7 @@ static __always_inline void sweep_entry(struct sweep_walk *walk, struct conn *co
 			recount(word);
 		return;
 	}
-	walk->expired += conn_take(conn, word, index, 0, family);
+	walk->expired += conn_take(index, word.word, 0, family);
 }
 
 static __always_inline long sweep_bucket(struct sweep_walk *walk, __u32 n, const __u8 family)
