@@ -100,14 +100,14 @@ def _largest(entry: tuple[str, int]) -> tuple[int, str]:
     """,
 )
 @click.option(
-    "--pins",
+    "--pin-dir",
     type=click.Path(path_type=Path),
     default=PINS,
     metavar="DIR",
     help=f"{PINS} if not given.",
 )
 @pass_console
-def unload(console: Console, pins: Path) -> int:
+def unload(console: Console, pin_dir: Path) -> int:
     """Take the program off every interface and remove its maps, connections and all.
 
     Packets then reach the kernel's network stack. For a host whose daemon has stopped; a daemon
@@ -126,7 +126,7 @@ def unload(console: Console, pins: Path) -> int:
     from kernlb.datapath.xdp.loading import unload as unload_pins
 
     try:
-        unload_pins(pins)
+        unload_pins(pin_dir)
     except OSError as error:
         raise click.ClickException(str(error)) from None
     return DONE
