@@ -156,15 +156,23 @@ def reset(packet: Packet) -> Packet:
     return _from_vip(packet) / upper
 
 
-def error(packet: Packet, kind: str, mtu: int = 0) -> Packet:
-    """An ICMP error about a packet, quoting it up to 8 bytes of its transport header."""
+def error(packet: Packet, kind: str, mtu: int = 0, source: str = "") -> Packet:
+    """An ICMP error about a packet, quoting it up to 8 bytes of its transport header.
+
+    From the address that it was sent to, or from one of ours."""
     family, content = packet.version, bytes(packet)
     type_, code, _ = ERRORS[family][kind]
     upper = transport_of(packet)
     quoted = content[: len(content) - len(upper) + 8]
     how = {"ident": 0} if family == 4 else {}
     message = icmp(
-        family, (type_, code, mtu), quoted, packet.dst, packet.src, ttl=ANSWER_TTL, **how
+        family,
+        (type_, code, mtu),
+        quoted,
+        source or packet.dst,
+        packet.src,
+        ttl=ANSWER_TTL,
+        **how,
     )
     if family == 6:
         message[IPv6].fl = 0

@@ -236,14 +236,22 @@ class Services:
         self.mark(address, Mark.VIP if port else Mark.VIP | Mark.ANY_PORT)
         return service
 
+    def remove(self, service: Service) -> None:
+        for server in list(service.servers):
+            service.remove(server)
+        self._world.maps["service_ids"].delete(records.service_id(service))
+        service.flags = ()
+        service._publish()
+
     def _name(self, key: bytes, value: int) -> None:
         self._world.maps["service_ids"].update(key, value.to_bytes(4, sys.byteorder))
 
     def place(self, server: Server) -> None:
-        """Give it an id, unless a test chose one."""
+        """Give it an id, unless a test chose one, and no connections."""
         if server.id < 0:
             server.id = self._next_server
             self._next_server += 1
+        layout.LOAD.pack_into(self._world.memory["loads"], server.id, layout.Load(0, 0, 0))
         server.last_weight = server.weight
 
     def mark(self, address: str, mark: Mark) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.bpf.connections import TIMEOUTS
 from tests.bpf.frames import CLIENT, OURS, SERVER, SERVER_PORT, SPORT, answer, frame, request
-from tests.bpf.world import TIMEOUTS, World
+from tests.bpf.world import World
 
 SHORT = {
     "NO": "none",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,29 +16,13 @@ from kernlb.datapath.xdp import layout
 from kernlb.datapath.xdp.libbpf import Object, possible_cpus
 from kernlb.datapath.xdp.libbpf.object import XDP_HAS_FRAGS
 from kernlb.datapath.xdp.loading import object_path
-from tests.bpf import records
+from tests.bpf import connections, records
+from tests.bpf.connections import TIMEOUTS, Connection
 from tests.bpf.network import Network
 from tests.bpf.services import Service, Services
 
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 SEED = 0x0123456789ABCDEF
-TIMEOUTS = {  # seconds: ip_vs_proto_tcp.c, _udp.c, _sctp.c
-    "none": 2,
-    "established": 900,
-    "syn_sent": 120,
-    "syn_recv": 60,
-    "fin_wait": 120,
-    "time_wait": 120,
-    "close": 10,
-    "close_wait": 60,
-    "last_ack": 30,
-    "listen": 120,
-    "synack": 120,
-    "udp": 300,
-    "sctp_init": 30,
-    "sctp_established": 900,
-    "sctp_closing": 60,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +32,6 @@ class Sent:
     verdict: int
     frame: bytes
     reasons: Mapping[str, int]  # those that were counted
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One entry of a connection table that is in use. ``age`` is in ticks."""
-
-    family: int
-    index: int
-    source: str
-    sport: int
-    destination: str
-    dport: int
-    protocol: int
-    server: int
-    generation: int
-    state: str
-    flags: frozenset[str]
-    seen: int
-    peer: int
-    source_port: int
-
-    @property
-    def reverse(self) -> bool:
-        return "reverse" in self.flags
 
 
 class Sizes(NamedTuple):
@@ -116,10 +76,12 @@ class World:
             for index in network.interfaces:
                 self.maps["devices"].update(_u32(index), _u32(index))
         self.memory = {
-            name: self.maps[name].mmap() for name in ("services", "servers", "slots", "loads")
+            name: self.maps[name].mmap()
+            for name in ("services", "servers", "slots", "loads", "recounts")
         }
         self.filter = self.maps[".data.filter"].mmap()
         self.settings = self.maps[".data.settings"].mmap()
+        self.cpus = constants["cpus"]
         self.services = Services(self)
 
     def reset(self) -> None:
@@ -177,6 +139,10 @@ class World:
         """Connections of a server."""
         return layout.LOAD.unpack(self.memory["loads"], server)
 
+    def recount(self, server: int) -> layout.Load:
+        """What the sweep has counted."""
+        return layout.LOAD.unpack(self.maps["recounts"].lookup(_u32(server)) or b"")
+
     def overload(self, server: int) -> None:
         """As if it had met its upper threshold."""
         self.memory["loads"][server * layout.LOAD.size + layout.LOAD.offset["overloaded"]] = 1
@@ -193,12 +159,7 @@ class World:
 
     def connections(self, family: int = 4, reverse: bool = False) -> list[Connection]:
         """Entries in use; those of servers' answers only when asked for."""
-        content, size = self.read_conns(family), layout.CONN_SIZES[family]
-        found = [
-            _connection(content[at : at + size], at // size, family)
-            for at in range(0, len(content), size)
-            if content[at + 7]
-        ]
+        found = connections.parse(self.read_conns(family), family)
         return [each for each in found if each.reverse == reverse]
 
     def connection(self, family: int = 4) -> Connection:
@@ -216,12 +177,32 @@ class World:
                 struct.pack_into("=I", content, at + 8, older)
         self.write_conns(family, bytes(content))
 
+    def forget(self, connection: Connection) -> None:
+        """Empty its place, as if it had never been."""
+        self._write_entry(connection, lambda entry: bytes(len(entry)))
+        load = self.load(connection.server)
+        active = "active" in connection.flags
+        load = load._replace(active=load.active - active, inactive=load.inactive - (not active))
+        layout.LOAD.pack_into(self.memory["loads"], connection.server, load)
+
+    def expire(self, connection: Connection) -> None:
+        """Let one entry be older than any timeout."""
+        old = _u32((connection.seen - records.ticks(3600)) % 2**32)
+        at = layout.CONN.offset["seen"]
+        self._write_entry(connection, lambda entry: entry[:at] + old + entry[at + 4 :])
+
+    def _write_entry(self, connection: Connection, change: Callable[[bytes], bytes]) -> None:
+        content = bytearray(self.read_conns(connection.family))
+        size = layout.CONN_SIZES[connection.family]
+        at = connection.index * size
+        content[at : at + size] = change(bytes(content[at : at + size]))
+        self.write_conns(connection.family, bytes(content))
+
     def put_in_state(self, state: str, family: int = 4) -> None:
         """The only connection; its server's load follows when a packet moves it on."""
-        content = bytearray(self.read_conns(family))
-        at = self.connection(family).index * layout.CONN_SIZES[family]
-        content[at + layout.CONN.offset["word_state"]] = records.STATES.index(state)
-        self.write_conns(family, bytes(content))
+        value, at = bytes([records.STATES.index(state)]), layout.CONN.offset["word_state"]
+        change = lambda entry: entry[:at] + value + entry[at + 1 :]  # noqa: E731
+        self._write_entry(self.connection(family), change)
 
     def sweep(self, family: int = 4, recount: bool = False) -> layout.Sweep:
         """Free what has expired, in the whole table."""
@@ -251,33 +232,6 @@ class World:
     def close(self) -> None:
         for each in (*self.maps.values(), *self.programs.values()):
             each.close()
-
-
-def _connection(entry: bytes, index: int, family: int) -> Connection:
-    conn = layout.CONN.unpack(entry)
-    size = 4 if family == 4 else 16
-    source, destination = (
-        layout.address_of(entry[at : at + size], family)
-        for at in (layout.CONN.size, layout.CONN.size + size)
-    )
-    server, generation = layout.server_of_ref(conn.word_server)
-    flags = (name for bit, name in enumerate(records.CONN_FLAGS) if conn.word_flags >> bit & 1)
-    return Connection(
-        family=family,
-        index=index,
-        source=str(source),
-        sport=int.from_bytes(conn.sport, "big"),
-        destination=str(destination),
-        dport=int.from_bytes(conn.dport, "big"),
-        protocol=conn.protocol,
-        server=server,
-        generation=generation,
-        state=records.STATES[conn.word_state],
-        flags=frozenset(flags),
-        seen=conn.seen,
-        peer=conn.peer,
-        source_port=int.from_bytes(conn.source_port, "big"),
-    )
 
 
 def _u32(value: int) -> bytes:
