@@ -33,7 +33,8 @@ def lab() -> None:
 
     The servers answer HTTP on 80 and 8080, TCP echo on 7 and UDP on 53, over IPv4 and IPv6,
     and take part in every forwarding method at once. 192.0.2.10-30 and fd00:aa::10-30 are
-    routed to the balancer.
+    routed to the balancer; 192.0.2.210-214 and fd00:aa:0:0:1::10-14 too, but through the
+    router, so that one interface of the balancer has the clients and the servers.
     """
 
 
