@@ -79,6 +79,7 @@ void set_timeouts(struct balancer *b, enum expiry expiry)
 {
 	int i;
 
+	b->expiry = expiry;
 	for (i = 0; i < STATES; i++)
 		b->settings->timeouts[i] = expiry == SOON  ? 1 :
 					   expiry == NEVER ? 0x7fffffff :

@@ -8,22 +8,23 @@
 
 #define SECONDS_TO_TICKS(s) ((uint32_t)((s)*1000000000ULL >> TICK_SHIFT))
 
-struct balancer {
-	struct bpf_object *object;
-	struct service *services;
-	struct server *servers;
-	uint32_t *slots;
-	uint8_t *filter;
-	struct settings *settings;
-	uint32_t service_count, server_count, slot_count;
-	uint64_t reasons[REASONS]; /* when measuring began */
-	uint64_t connections;
-};
-
 enum expiry {
 	SOON,  /* within two ticks, whatever the state */
 	USUAL, /* as in IPVS */
 	NEVER,
+};
+
+struct balancer {
+	struct bpf_object *object;
+	struct service *services;
+	struct server *servers;
+	uint64_t *slots; /* an array map steps by eight bytes */
+	uint8_t *filter;
+	struct settings *settings;
+	enum expiry expiry;
+	uint32_t service_count, server_count, slot_count;
+	uint64_t reasons[REASONS]; /* when measuring began */
+	uint64_t connections;
 };
 
 struct service_given {

@@ -35,6 +35,8 @@ const struct traffic traffics[KINDS] = {
 	[UDP6_1] = { "udp6-1flow", .family = 6, .protocol = IPPROTO_UDP, FEW },
 	[ANSWER6_1] = { "answer6-1flow", TCP6, .answers = true, FEW },
 	[OTHER6] = { "not-ours6", TCP6, FEW },
+	[MIXED] = { "mixed", TCP4, .flow_mask = CONNECTIONS - 1 },
+	[MIXED6] = { "mixed6", TCP6, .flow_mask = CONNECTIONS - 1 },
 };
 
 bool needed[KINDS];
@@ -59,8 +61,18 @@ bool is_wanted(const struct options *options, enum kind kind, const char *label)
 {
 	char name[256];
 
+	if (kind == MIXED || kind == MIXED6)
+		return false;
 	if (!options->only)
 		return true;
 	snprintf(name, sizeof(name), "%s/%s", traffics[kind].name, label);
 	return !fnmatch(options->only, name, 0);
+}
+
+void turn_over(int program, enum kind kind, struct packet packet)
+{
+	const bool six = traffics[kind].family == 6;
+
+	flood(program, &traffics[six ? ACK6_NEW : ACK_NEW], packet, CONNECTIONS + CONNECTIONS / 4);
+	flood(program, &traffics[six ? MIXED6 : MIXED], packet, CONNECTIONS);
 }

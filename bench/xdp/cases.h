@@ -22,7 +22,7 @@ enum kind {
 	ACK_NEW, /* each packet a new flow, which gets an entry, in a full table */
 	SYN_NEW,
 	ACK_NEW_EMPTY,	/* the same in an empty table */
-	SYN_NO_ENTRY, /* each packet a new flow, which gets no entry */
+	SYN_NO_ENTRY,	/* each packet a new flow, which gets no entry */
 	UDP_1,
 	UDP_64K,
 	ANSWER_1,
@@ -35,6 +35,8 @@ enum kind {
 	UDP6_1,
 	ANSWER6_1,
 	OTHER6,
+	MIXED,	/* not measured: the flows of TCP_64K_FULL come among four million others */
+	MIXED6,
 	KINDS,
 };
 
@@ -45,6 +47,9 @@ extern bool needed[KINDS]; /* some case wants it, so floors and baseline are mea
 struct packet packet_to(enum kind kind, uint32_t vip, uint16_t port);
 /* "-t": is a case asked for? */
 bool is_wanted(const struct options *options, enum kind kind, const char *label);
+
+/* Until a table of CONNECTIONS is full, every place has been used again, and flows lie anywhere. */
+void turn_over(int program, enum kind kind, struct packet packet);
 
 void kernlb_wants(const struct options *options);
 void floor_cases(const struct options *options);

@@ -181,12 +181,6 @@ static void empty(struct bench_case *c)
 	free(values);
 }
 
-/* New flows until the table is full and a quarter of it has been turned over. */
-static void fill(const struct bench_case *c, enum kind kind, uint32_t entries)
-{
-	flood(c->program, &traffics[kind], c->packet, entries + entries / 4);
-}
-
 static void other_tables(enum kind kind)
 {
 	static const struct {
@@ -208,7 +202,7 @@ static void other_tables(enum kind kind)
 		is_new = !worlds[tables[i].world];
 		c = add(tables[i].target, "floor_tunnel", tables[i].world, kind, SENT_IPV4);
 		if (is_new)
-			fill(c, ACK_NEW, tables[i].entries);
+			turn_over(c->program, kind, c->packet);
 	}
 }
 
@@ -237,10 +231,8 @@ static void cases_of(enum kind kind, const struct options *options)
 		c = add("floor-iii", "floor_tunnel6", which, kind, SENT_IPV6);
 	else
 		c = add("floor-iii", "floor_tunnel", which, kind, SENT_IPV4);
-	if (which == FULL && is_new && !six)
-		fill(c, ACK_NEW, CONNECTIONS);
-	if (which == FULL6 && is_new)
-		fill(c, ACK6_NEW, CONNECTIONS);
+	if (is_new && (which == FULL || which == FULL6))
+		turn_over(c->program, kind, c->packet);
 	if (which == EMPTY)
 		c->before = empty;
 

@@ -227,6 +227,7 @@ struct bench_case *add_case(struct bench_case given)
 	if (case_count == CASES)
 		die("too many cases");
 	*c = given;
+	c->number = case_count;
 	if (!c->n)
 		c->n = c->traffic->n;
 	load_replay(c);
@@ -401,6 +402,16 @@ static bool measure(struct bench_case *c, int round, const struct options *optio
 	return quiet;
 }
 
+static int by_traffic(const void *a, const void *b)
+{
+	const struct bench_case *one = a, *other = b;
+
+	/* traffics lie in one array; cases of one keep their order */
+	if (one->traffic != other->traffic)
+		return one->traffic < other->traffic ? -1 : 1;
+	return one->number - other->number;
+}
+
 void run_cases(const struct options *options)
 {
 	FILE *csv = fopen(options->csv, "w");
@@ -408,6 +419,8 @@ void run_cases(const struct options *options)
 
 	if (!csv)
 		die("cannot write %s: %s", options->csv, strerror(errno));
+	/* what is compared is measured one after the other: the machine is the same for all of it */
+	qsort(cases, case_count, sizeof(*cases), by_traffic);
 	fprintf(csv, "round,target,traffic,label,floor,bar,ns,kernel_ns,n,busy,steal,quiet\n");
 	for (round = 0; round < options->rounds; round++) {
 		for (i = 0; i < case_count; i++)

@@ -3,7 +3,7 @@
  * harness.h - ns a packet of XDP programs, by BPF_PROG_TEST_RUN behind replay.bpf.c (which see).
  *
  * A case is one program under one kind of traffic.  All cases are measured in turn, round after
- * round, so that slow drifts of the machine fall on all of them alike.
+ * round, those of one traffic in a row, so that drifts of the machine fall on all of them alike.
  */
 #ifndef BENCH_HARNESS_H
 #define BENCH_HARNESS_H
@@ -40,7 +40,7 @@ struct bench_case {
 	const char *(*fault)(struct bench_case *, uint64_t n);
 	void *world; /* of those three */
 	/* the harness's own */
-	int replay;
+	int number, replay;
 	struct replay_state *state;
 };
 

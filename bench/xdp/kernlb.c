@@ -81,10 +81,13 @@ static enum reason reason_of(enum path path)
 /* The last flows again: they must be known. */
 static bool found_again(struct bench_case *c, struct balancer *b)
 {
+	const enum expiry expiry = b->expiry;
 	uint64_t before = read_connections(b);
 
+	set_timeouts(b, NEVER);
 	back(c, AGAIN);
 	pump(c, AGAIN);
+	set_timeouts(b, expiry);
 	return read_connections(b) - before <= LOST_AGAIN;
 }
 
@@ -240,12 +243,6 @@ static enum kind answered_by(enum kind kind)
 	return kind == ANSWER_1 ? TCP_1 : kind == ANSWER_64K ? TCP_64K : TCP6_1;
 }
 
-/* New flows until a table is full of them, and a quarter of it has been used again. */
-static void turn_over(int program, enum kind kind, struct packet packet)
-{
-	flood(program, &traffics[kind], packet, CONNECTIONS + CONNECTIONS / 4);
-}
-
 /* What the name of a world says, when it is used for the first time. */
 static void prepare(struct balancer *b, enum world which, enum kind kind, struct packet packet)
 {
@@ -259,7 +256,7 @@ static void prepare(struct balancer *b, enum world which, enum kind kind, struct
 		break;
 	case FULL_FOR_LONG:
 		set_timeouts(b, SOON);
-		turn_over(program, ACK_NEW, packet);
+		turn_over(program, kind, packet);
 		nanosleep(&four_ticks, NULL);
 		flood(program, &traffics[kind], packet, traffics[kind].warm);
 		set_timeouts(b, NEVER);

@@ -1,8 +1,8 @@
 """What xdpbench's CSV says: ns a packet by program and traffic, net of the harness, beside the floor.
 
-Net is raw less the median of floor i ("return XDP_TX") under the same traffic, so what replaying
-and BPF_PROG_TEST_RUN cost is out. The ratio is the median net over that of the floor named in the
-line, under the same traffic. A bar is met when the ratio is at most the bar.
+Net is raw less floor i ("return XDP_TX") under the same traffic in the same round, so what replaying
+and BPF_PROG_TEST_RUN cost is out. The ratio is the median over the rounds of net to the net of
+floor iii under the same traffic. A bar is met when the ratio is at most the bar.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 
 BASELINE = "floor-i"
 FLOOR = "floor-iii"
-TRUSTED_QUIET = 3  # rounds: with fewer quiet ones, all count
 
 
 @dataclass(slots=True)
@@ -31,10 +30,6 @@ class Case:
     bar: float
     raw: list[float] = field(default_factory=list)
     quiet: list[bool] = field(default_factory=list)
-
-    def rounds(self) -> list[float]:
-        quiet = [ns for ns, is_quiet in zip(self.raw, self.quiet, strict=True) if is_quiet]
-        return quiet if len(quiet) >= TRUSTED_QUIET else self.raw
 
 
 def nanoseconds(row: dict[str, str]) -> float:
@@ -56,6 +51,18 @@ def read(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, str], Case]:
     return cases
 
 
+def net_of(case: Case, baseline: Case) -> list[float]:
+    """Round by round: what was measured in a row had the same machine."""
+    return [ns - base for ns, base in zip(case.raw, baseline.raw, strict=True)]
+
+
+def median_ratio(net: list[float], floor: list[float]) -> float | None:
+    """Of the rounds' ratios; None where the floor is not above the harness."""
+    if not floor or statistics.median(floor) <= 1:
+        return None
+    return statistics.median(a / b for a, b in zip(net, floor, strict=True) if b > 0)
+
+
 def verdict(ratio: float | None, bar: float) -> str:
     if not bar or ratio is None:
         return ""
@@ -68,22 +75,19 @@ def table(cases: dict[tuple[str, str, str], Case]) -> list[list[str]]:
         by_traffic[case.traffic].append(case)
     lines = []
     for traffic, group in by_traffic.items():
-        baseline = statistics.median(cases[BASELINE, traffic, ""].rounds())
-        nets = {
-            (case.target, case.label): [ns - baseline for ns in case.rounds()] for case in group
-        }
+        baseline = cases[BASELINE, traffic, ""]
+        nets = {(case.target, case.label): net_of(case, baseline) for case in group}
         for case in group:
             net = nets[case.target, case.label]
-            floor = nets.get((case.floor, ""), [0.0])
-            median, of_floor = statistics.median(net), statistics.median(floor)
-            ratio = median / of_floor if case.target != BASELINE and of_floor > 0 else None
+            floor = nets.get((case.floor, ""), [])
+            ratio = median_ratio(net, floor) if case.target != BASELINE else None
             lines.append(
                 [
                     traffic,
                     case.target,
                     case.label,
-                    f"{statistics.median(case.rounds()):.0f}",
-                    f"{median:.0f}",
+                    f"{statistics.median(case.raw):.0f}",
+                    f"{statistics.median(net):.0f}",
                     f"{min(net):.0f} to {max(net):.0f}",
                     f"{ratio:.2f}" if ratio is not None else "",
                     case.floor if case.floor != FLOOR else "",
