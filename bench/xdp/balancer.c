@@ -49,7 +49,7 @@ struct balancer *load_balancer(const char *path, uint32_t conns4, uint32_t conns
 	if (!b)
 		die("no memory");
 	b->object = o;
-	set_entries(o, "service_ids", SERVICES);
+	set_entries(o, "service_ids", 2 * SERVICES);
 	set_entries(o, "services", SERVICES);
 	set_entries(o, "service_counters", SERVICES);
 	set_entries(o, "servers", SERVER_ENTRIES);
@@ -186,6 +186,7 @@ uint32_t put_service(struct balancer *b, const struct service_given *given)
 	struct service *service = &b->services[id];
 	struct service_key key = { .port = htons(port_of(given->protocol)),
 				   .protocol = given->protocol, .family = given->family };
+	uint32_t protocols = given->protocol == IPPROTO_TCP ? VIP_TCP : VIP_UDP;
 	struct run run;
 
 	if (id == SERVICES)
@@ -213,6 +214,9 @@ uint32_t put_service(struct balancer *b, const struct service_given *given)
 	memcpy(key.addr, service->addr, sizeof(key.addr));
 	if (bpf_map_update_elem(map_of(b->object, "service_ids"), &key, &id, 0))
 		die("cannot add a service: %s", strerror(errno));
+	key.port = key.protocol = 0; /* which protocols the address has services of */
+	if (bpf_map_update_elem(map_of(b->object, "service_ids"), &key, &protocols, 0))
+		die("cannot add an address: %s", strerror(errno));
 	b->filter[cell_of(given->family, vip_of(id))] |= MARK_VIP;
 	return id;
 }

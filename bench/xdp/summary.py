@@ -1,6 +1,6 @@
-"""What xdpbench's CSV says: ns a packet by program and traffic, net of the harness, beside the floor.
+"""What xdpbench's CSV says: ns a packet by program and traffic, beside the floor.
 
-Net is raw less floor i ("return XDP_TX") under the same traffic in the same round, so what replaying
+Net is raw less floor i ("return XDP_TX") under the same traffic in the same round, so what replay
 and BPF_PROG_TEST_RUN cost is out. The ratio is the median over the rounds of net to the net of
 floor iii under the same traffic. A bar is met when the ratio is at most the bar.
 """
