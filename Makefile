@@ -5,10 +5,10 @@ BENCH ?= bench.scale
 export DATAPATH ?= ipvs
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup bpf demo test check bench lab clean
+.PHONY: help setup bpf demo test check bench bench-xdp lab clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup:  ## install what is missing: distribution packages, .venv; compile what is newer
 	@.ci/setup
@@ -31,6 +31,9 @@ check: setup  ## lint, format, types, and that imports point one way
 bench: setup  ## measure on a kernel with IPVS; BENCH=bench.scale ARGS=... (needs root)
 	@mkdir -p bench/out
 	@$(RUNG) --timeout 3600 --memory 4G --share bench/out -- $(PYTHON) -m $(BENCH) $(ARGS)
+
+bench-xdp: bpf  ## ns a packet of the XDP program beside its floors, on this kernel; ARGS=--short (needs root)
+	@$(PYTHON) -m bench.xdp $(ARGS)
 
 lab: setup  ## bring the lab up on this kernel and show it (needs root; down: kernlb lab down)
 	@$(PYTHON) -m kernlb.cli lab up
