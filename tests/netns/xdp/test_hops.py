@@ -28,7 +28,7 @@ from kernlb.datapath.xdp.hop_requests import PROTOCOL
 from kernlb.datapath.xdp.hops import Hop, NextHop, Outcome, Unresolved
 from kernlb.lab.namespaces import inside, write_sysctl
 from kernlb.model import AddressKey, IPAddress, L4Protocol, ServerKey, ServiceKey
-from tests.netns.ipvs.wait import wait_for
+from tests.netns.traffic.wait import wait_for
 
 pytestmark = pytest.mark.netns
 
