@@ -160,6 +160,7 @@ PURE = (
     "kernlb.datapath.ipvs.shape",
     "kernlb.datapath.xdp.cursor",
     "kernlb.datapath.xdp.explain",
+    "kernlb.datapath.xdp.tuning",
     "kernlb.datapath.xdp.filter",
     "kernlb.datapath.xdp.hops",
     "kernlb.datapath.xdp.hop_requests",
@@ -202,6 +203,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.control.wire",
         "kernlb.daemon.notify",
         "kernlb.datapath.ipvs.netlink",
+        "kernlb.datapath.xdp.asking",  # if_indextoname
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
         "kernlb.datapath.xdp.decap",  # if_nametoindex
         "kernlb.datapath.xdp.hop_door",
@@ -408,6 +410,7 @@ def test_only_the_composition_root_knows_the_real_datapaths_and_doors() -> None:
         if each.importer.startswith("kernlb.daemon.")
         and is_one_of(each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink"))
         and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.host")
+        and not each.importer.startswith("kernlb.daemon.xdp")  # the composition of one datapath
         and each.imported != "kernlb.datapath.xdp.hops"  # values, which the keeper speaks
     ]
     assert not wrong
