@@ -21,10 +21,10 @@
 
 /* net/netfilter/ipvs/ip_vs_proto_{tcp,udp,sctp}.c, in seconds */
 static const uint16_t timeouts[STATES] = {
-	[STATE_NONE] = 2,	 [STATE_ESTABLISHED] = 900, [STATE_SYN_SENT] = 120,
-	[STATE_SYN_RECV] = 60,	 [STATE_FIN_WAIT] = 120,    [STATE_TIME_WAIT] = 120,
-	[STATE_CLOSE] = 10,	 [STATE_CLOSE_WAIT] = 60,   [STATE_LAST_ACK] = 30,
-	[STATE_LISTEN] = 120,	 [STATE_SYNACK] = 120,	    [STATE_UDP] = 300,
+	[STATE_NONE] = 2,	 [STATE_ESTABLISHED] = 900,	 [STATE_SYN_SENT] = 120,
+	[STATE_SYN_RECV] = 60,	 [STATE_FIN_WAIT] = 120,	 [STATE_TIME_WAIT] = 120,
+	[STATE_CLOSE] = 10,	 [STATE_CLOSE_WAIT] = 60,	 [STATE_LAST_ACK] = 30,
+	[STATE_LISTEN] = 120,	 [STATE_SYNACK] = 120,		 [STATE_UDP] = 300,
 	[STATE_SCTP_INIT] = 120, [STATE_SCTP_ESTABLISHED] = 900, [STATE_SCTP_CLOSING] = 10,
 };
 
@@ -124,8 +124,8 @@ static uint32_t put_server(struct balancer *b, uint32_t service, const struct se
 	uint8_t family = given->forwarding == FORWARD_TUNNEL && given->tunnel_family ?
 				 given->tunnel_family :
 				 given->family;
-	const bool rewrites = given->forwarding == FORWARD_NAT ||
-			      given->forwarding == FORWARD_FULLNAT;
+	const bool rewrites =
+		given->forwarding == FORWARD_NAT || given->forwarding == FORWARD_FULLNAT;
 
 	if (id == SERVER_ENTRIES)
 		die("too many servers");
@@ -185,7 +185,8 @@ uint32_t put_service(struct balancer *b, const struct service_given *given)
 	uint32_t id = b->service_count++, first = b->server_count, i;
 	struct service *service = &b->services[id];
 	struct service_key key = { .port = htons(port_of(given->protocol)),
-				   .protocol = given->protocol, .family = given->family };
+				   .protocol = given->protocol,
+				   .family = given->family };
 	uint32_t protocols = given->protocol == IPPROTO_TCP ? VIP_TCP : VIP_UDP;
 	struct run run;
 

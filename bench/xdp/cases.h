@@ -7,10 +7,10 @@
 
 #define CLIENT 0x0b636363u
 #define CLIENT_PORT 31337
-#define OTHER_HOST 0x0ac80909u	   /* nobody's service */
-#define FIRST_SERVER 0x0a640000u   /* 10.100.0.0 and on */
-#define OWN_ADDRESS 0xac100001u	   /* source of outer headers and of fullnat */
-#define CONNECTIONS 4194304u	   /* entries of every table, floors' and ours */
+#define OTHER_HOST 0x0ac80909u	 /* nobody's service */
+#define FIRST_SERVER 0x0a640000u /* 10.100.0.0 and on */
+#define OWN_ADDRESS 0xac100001u	 /* source of outer headers and of fullnat */
+#define CONNECTIONS 4194304u	 /* entries of every table, floors' and ours */
 #define SERVERS 100
 #define SERVER_PORT 8080
 
@@ -21,8 +21,8 @@ enum kind {
 	TCP_512K,
 	ACK_NEW, /* each packet a new flow, which gets an entry, in a full table */
 	SYN_NEW,
-	ACK_NEW_EMPTY,	/* the same in an empty table */
-	SYN_NO_ENTRY,	/* each packet a new flow, which gets no entry */
+	ACK_NEW_EMPTY, /* the same in an empty table */
+	SYN_NO_ENTRY,  /* each packet a new flow, which gets no entry */
 	UDP_1,
 	UDP_64K,
 	ANSWER_1,
@@ -35,7 +35,7 @@ enum kind {
 	UDP6_1,
 	ANSWER6_1,
 	OTHER6,
-	MIXED,	/* not measured: the flows of TCP_64K_FULL come among four million others */
+	MIXED, /* not measured: the flows of TCP_64K_FULL come among four million others */
 	MIXED6,
 	KINDS,
 };

@@ -125,8 +125,9 @@ struct packet packet_in(const uint8_t *frame)
 
 int length_wanted(enum outcome want, const struct packet *sent)
 {
-	static const int more[] = { [SENT_IPV4] = 20, [SENT_IPV6] = 40, [SENT_GUE] = 32,
-				    [SENT_REWRITTEN] = 0 };
+	static const int more[] = {
+		[SENT_IPV4] = 20, [SENT_IPV6] = 40, [SENT_GUE] = 32, [SENT_REWRITTEN] = 0
+	};
 
 	return ETHERNET + ip_length(sent->family) + 20 + PAYLOAD + more[want];
 }
@@ -164,7 +165,8 @@ static const char *outer_ipv4_fault(const uint8_t *ip, int length, uint8_t proto
 
 static const char *rewritten_fault(const uint8_t *in, const uint8_t *out, const struct packet *sent)
 {
-	int length = length_wanted(SENT_REWRITTEN, sent) - ETHERNET, header = ip_length(sent->family);
+	int length = length_wanted(SENT_REWRITTEN, sent) - ETHERNET,
+	    header = ip_length(sent->family);
 	struct packet a = packet_in(in), b = packet_in(out);
 
 	out += ETHERNET;
@@ -179,8 +181,8 @@ static const char *rewritten_fault(const uint8_t *in, const uint8_t *out, const 
 	return memcmp(in + ETHERNET + header + 20, out + header + 20, PAYLOAD) ? "payload" : NULL;
 }
 
-const char *frame_fault(enum outcome want, const struct packet *sent, const uint8_t *out, int length,
-			int returned)
+const char *frame_fault(enum outcome want, const struct packet *sent, const uint8_t *out,
+			int length, int returned)
 {
 	uint8_t in[FRAME_SIZE];
 	int in_length = frame_of(sent, in), inner = in_length - ETHERNET;
@@ -210,14 +212,13 @@ const char *frame_fault(enum outcome want, const struct packet *sent, const uint
 		ip += 32;
 		break;
 	case SENT_IPV6:
-		if (ip[0] >> 4 != 6 || get16(ip + 4) != inner || ip[6] != (sent->family == 4 ? 4 : 41))
+		if (ip[0] >> 4 != 6 || get16(ip + 4) != inner ||
+		    ip[6] != (sent->family == 4 ? 4 : 41))
 			fault = "outer header";
 		ip += 40;
 		break;
-	case SENT_REWRITTEN:
-		return rewritten_fault(in, out, sent);
-	default:
-		break;
+	case SENT_REWRITTEN: return rewritten_fault(in, out, sent);
+	default: break;
 	}
 	if (!fault && !same_packet(in + ETHERNET, ip, inner, sent->family))
 		fault = "the packet inside is not the one that was sent";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * frames.h - the frames that go in, and whether what comes out is what a balancer must make of them.
+ * frames.h - the frames that go in, and whether what comes out is what a balancer must make of
+ * them.
  *
  * Addresses are 32-bit numbers in host order; in IPv6 they stand behind the prefix fd00::/96.
  */
@@ -34,8 +35,8 @@ void address_bytes(uint8_t family, uint32_t address, void *bytes);
 /* Returns its length; checksums are right. */
 int frame_of(const struct packet *packet, uint8_t *frame);
 /* NULL where it is as it must be; else what is wrong. */
-const char *frame_fault(enum outcome want, const struct packet *sent, const uint8_t *out, int length,
-			int returned);
+const char *frame_fault(enum outcome want, const struct packet *sent, const uint8_t *out,
+			int length, int returned);
 /* As sent[] came out of nat: the packet in a frame. */
 struct packet packet_in(const uint8_t *frame);
 int length_wanted(enum outcome want, const struct packet *sent);

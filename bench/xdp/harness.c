@@ -17,10 +17,10 @@
 
 #define CASES 512
 #define FLOWS_OF_A_CASE (1ULL << 26) /* no two cases have a new flow in common */
-#define ATTEMPTS 4    /* measurements until one is quiet */
-#define QUICK_PART 8  /* of the packets */
-#define BUSY_TICKS 2  /* of other processors in 100 ms: idle enough to begin */
-#define BUSY_SHARE 10 /* percent of their time while measuring */
+#define ATTEMPTS 4		     /* measurements until one is quiet */
+#define QUICK_PART 8		     /* of the packets */
+#define BUSY_TICKS 2		     /* of other processors in 100 ms: idle enough to begin */
+#define BUSY_SHARE 10		     /* percent of their time while measuring */
 
 static struct bench_case cases[CASES];
 static int case_count;
@@ -48,9 +48,9 @@ struct bpf_object *open_object(const char *path)
 
 	if (!object)
 		die("cannot open %s: %s", path, strerror(errno));
-	bpf_object__for_each_program(program, object)
-		if (bpf_program__type(program) == BPF_PROG_TYPE_XDP)
-			bpf_program__set_flags(program, BPF_F_XDP_HAS_FRAGS);
+	bpf_object__for_each_program(program,
+				     object) if (bpf_program__type(program) == BPF_PROG_TYPE_XDP)
+		bpf_program__set_flags(program, BPF_F_XDP_HAS_FRAGS);
 	return object;
 }
 
@@ -133,8 +133,7 @@ static void make_network(const char *pass_object)
 	/* a test run may name an interface only if its queues are ready for XDP */
 	pass = open_object(pass_object);
 	bpf_object__for_each_program(program, pass)
-		bpf_program__set_autoload(program,
-					  !strcmp(bpf_program__name(program), "floor_tx"));
+		bpf_program__set_autoload(program, !strcmp(bpf_program__name(program), "floor_tx"));
 	if (bpf_object__load(pass) ||
 	    bpf_xdp_attach(my_ifindex, program_of(pass, "floor_tx"), 0, NULL))
 		die("cannot attach to bench0");
@@ -256,8 +255,11 @@ void pump(struct bench_case *c, uint64_t n)
 
 void flood(int program, const struct traffic *traffic, struct packet packet, uint64_t n)
 {
-	struct bench_case c = { .target = "flood", .label = "", .traffic = traffic,
-				.packet = packet, .program = program };
+	struct bench_case c = { .target = "flood",
+				.label = "",
+				.traffic = traffic,
+				.packet = packet,
+				.program = program };
 	struct bpf_object *object = load_replay(&c);
 
 	pump(&c, n);
@@ -305,8 +307,8 @@ bool check_cases(bool verbose)
 			good = false;
 		if (fault || verbose) {
 			printf("%s, %s, %s: %s (returned %d, length %d)\n", c->target,
-			       c->traffic->name, c->label, fault ? fault : "as it must be", returned,
-			       length);
+			       c->traffic->name, c->label, fault ? fault : "as it must be",
+			       returned, length);
 			show(frame, length);
 		}
 	}
@@ -391,13 +393,14 @@ static bool measure(struct bench_case *c, int round, const struct options *optio
 		die("%s, %s, %s: measured something else: %s (returned %d, length %d)", c->target,
 		    c->traffic->name, c->label, fault, returned, length);
 	ns = (double)(c->state->t_last - c->state->t_first) / n;
-	busy = after.all > before.all ? 100.0 * (after.busy - before.busy) / (after.all - before.all) :
-					0;
+	busy = after.all > before.all ?
+		       100.0 * (after.busy - before.busy) / (after.all - before.all) :
+		       0;
 	quiet = quiet && busy <= BUSY_SHARE;
 	fprintf(csv, "%d,%s,%s,%s,%s,%.2f,%.3f,%u,%llu,%.0f,%llu,%d\n", round, c->target,
 		c->traffic->name, c->label, c->floor ? c->floor : "", c->bar, ns, kernel_ns,
-		(unsigned long long)n, busy,
-		(unsigned long long)(my_after.steal - my_before.steal), quiet);
+		(unsigned long long)n, busy, (unsigned long long)(my_after.steal - my_before.steal),
+		quiet);
 	fflush(csv);
 	return quiet;
 }
@@ -419,7 +422,8 @@ void run_cases(const struct options *options)
 
 	if (!csv)
 		die("cannot write %s: %s", options->csv, strerror(errno));
-	/* what is compared is measured one after the other: the machine is the same for all of it */
+	/* what is compared is measured one after the other: the machine is the same for all of it
+	 */
 	qsort(cases, case_count, sizeof(*cases), by_traffic);
 	fprintf(csv, "round,target,traffic,label,floor,bar,ns,kernel_ns,n,busy,steal,quiet\n");
 	for (round = 0; round < options->rounds; round++) {

@@ -13,7 +13,7 @@
 #include "balancer.h"
 #include "cases.h"
 
-#define AGAIN 1000   /* flows that are sent again to see that they got an entry */
+#define AGAIN 1000 /* flows that are sent again to see that they got an entry */
 #define TCP_ACK_FLAG 0x10
 #define LOST_AGAIN 5 /* of them, at most: places taken by a later one */
 
@@ -67,14 +67,10 @@ static void start(struct bench_case *c)
 static enum reason reason_of(enum path path)
 {
 	switch (path) {
-	case ANSWERED:
-		return REASON_REPLY;
-	case NOT_OURS:
-		return REASON_NOT_OURS;
-	case NO_SERVICE:
-		return REASON_NO_SERVICE;
-	default:
-		return REASON_FORWARDED;
+	case ANSWERED: return REASON_REPLY;
+	case NOT_OURS: return REASON_NOT_OURS;
+	case NO_SERVICE: return REASON_NO_SERVICE;
+	default: return REASON_FORWARDED;
 	}
 }
 
@@ -104,7 +100,7 @@ static const char *fault(struct bench_case *c, uint64_t n)
 	connections = read_connections(b) - b->connections;
 	for (reason = 0; reason < REASONS; reason++) {
 		uint64_t times = reasons[reason] - b->reasons[reason];
-		uint64_t want = reason == reason_of(p->path)			     ? n :
+		uint64_t want = reason == reason_of(p->path)			   ? n :
 				reason == REASON_TABLE_FULL && p->path == NO_ENTRY ? n :
 										     0;
 
@@ -159,6 +155,7 @@ struct plan {
 	uint64_t n;
 };
 
+/* clang-format off */
 #define MH4 { 4, IPPROTO_TCP, SCHEDULE_MH, FORWARD_TUNNEL, TUNNEL_IPIP, 4, SERVERS }
 #define UDP4 { 4, IPPROTO_UDP, SCHEDULE_MH, FORWARD_TUNNEL, TUNNEL_IPIP, 4, SERVERS }
 #define TO(family, forwarding, tunnel, outer, servers) \
@@ -193,12 +190,15 @@ static const struct plan plans[] = {
 	{ SPARSE, TCP_1, "fullnat", TO(4, FORWARD_FULLNAT, 0, 0, SERVERS), SENT_REWRITTEN, KNOWN },
 	{ SPARSE, TCP_64K, "dsr", TO(4, FORWARD_DSR, 0, 0, SERVERS), SENT_L2, KNOWN },
 	{ SPARSE, TCP_64K, "nat", TO(4, FORWARD_NAT, 0, 0, SERVERS), SENT_REWRITTEN, KNOWN },
-	{ SPARSE, TCP_64K, "fullnat", TO(4, FORWARD_FULLNAT, 0, 0, SERVERS), SENT_REWRITTEN, KNOWN },
+	{ SPARSE, TCP_64K, "fullnat", TO(4, FORWARD_FULLNAT, 0, 0, SERVERS), SENT_REWRITTEN,
+	  KNOWN },
 	{ SPARSE, ANSWER_1, "nat", TO(4, FORWARD_NAT, 0, 0, 1), SENT_REWRITTEN, ANSWERED },
 	{ SPARSE, ANSWER_1, "fullnat", TO(4, FORWARD_FULLNAT, 0, 0, 1), SENT_REWRITTEN, ANSWERED },
 	{ SPARSE, ANSWER_64K, "nat", TO(4, FORWARD_NAT, 0, 0, 1), SENT_REWRITTEN, ANSWERED },
-	{ SPARSE, TCP6_1, "6in6", TO(6, FORWARD_TUNNEL, TUNNEL_IPIP, 6, SERVERS), SENT_IPV6, KNOWN },
-	{ SPARSE, TCP6_1, "6in4", TO(6, FORWARD_TUNNEL, TUNNEL_IPIP, 4, SERVERS), SENT_IPV4, KNOWN },
+	{ SPARSE, TCP6_1, "6in6", TO(6, FORWARD_TUNNEL, TUNNEL_IPIP, 6, SERVERS), SENT_IPV6,
+	  KNOWN },
+	{ SPARSE, TCP6_1, "6in4", TO(6, FORWARD_TUNNEL, TUNNEL_IPIP, 4, SERVERS), SENT_IPV4,
+	  KNOWN },
 	{ SPARSE, TCP6_1, "dsr", TO(6, FORWARD_DSR, 0, 0, SERVERS), SENT_L2, KNOWN },
 	{ SPARSE, TCP6_1, "nat", TO(6, FORWARD_NAT, 0, 0, SERVERS), SENT_REWRITTEN, KNOWN },
 	{ SPARSE, TCP6_1, "fullnat", TO(6, FORWARD_FULLNAT, 0, 0, SERVERS), SENT_REWRITTEN, KNOWN },
@@ -218,6 +218,7 @@ static const struct plan plans[] = {
 	SCHEDULED("sh", SCHEDULE_SH),
 	SCHEDULED("mh", SCHEDULE_MH),
 };
+/* clang-format on */
 
 #define PLANS (sizeof(plans) / sizeof(*plans))
 
@@ -266,8 +267,7 @@ static void prepare(struct balancer *b, enum world which, enum kind kind, struct
 		packet.tcp_flags = TCP_ACK_FLAG;
 		flood(program, &traffics[ACK_NEW], packet, 3ULL * CONNECTIONS);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 

@@ -9,7 +9,8 @@
 #define PROGRAMS 8
 
 static const char usage[] =
-	"usage: xdpbench -d OBJECTS [-p NAME=OBJECT ...] [-o CSV] [-r ROUNDS] [-c CPU] [-q SECONDS]\n"
+	"usage: xdpbench -d OBJECTS [-p NAME=OBJECT ...] [-o CSV] [-r ROUNDS] [-c CPU] [-q "
+	"SECONDS]\n"
 	"                [-t TRAFFIC/LABEL] [-s] [-v]\n"
 	"  -d  where floor.bpf.o and replay.bpf.o lie\n"
 	"  -p  an object of the balancer to measure; again for variants of it, side by side\n"
