@@ -137,7 +137,7 @@ class Service:
 
     @property
     def _table_at(self) -> int:
-        return 16 * RUN + self.id * TABLE
+        return self.world.sizes.services * RUN + self.id * TABLE
 
     def _restart_wrr(self) -> None:
         """ip_vs_wrr.c, ip_vs_wrr_dest_changed(); an index equal to the count is the list's head."""

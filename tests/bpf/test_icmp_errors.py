@@ -188,6 +188,23 @@ def test_an_error_about_what_is_not_balanced_is_passed(
     assert set(sent.reasons) <= {"icmp_unmatched", "not_ours"}
 
 
+@pytest.mark.parametrize("dst", ({4: "192.0.2.77", 6: "2001:db8:f::77"}, CLIENT, SERVER))
+@pytest.mark.parametrize("method", ("dsr", "nat"))
+@pytest.mark.parametrize("family", (4, 6))
+def test_an_error_to_another_than_who_sent_what_it_quotes_is_passed(
+    world: World, family: int, method: str, dst: dict[int, str]
+) -> None:
+    """RFC 1122, 3.2.2: an error goes to the source of the packet that it is about."""
+    begin(world, method, family, "tcp")
+    world.send(frame(request("tcp", family)))
+    quoted = request("tcp", family, PORT, SPORT, src=VIP[family], dst=CLIENT[family])
+    packet = frame(icmp_error(family, "time exceeded", bytes(quoted), ROUTER[family], dst[family]))
+
+    sent = world.send(packet)
+
+    assert (sent.verdict, sent.frame) == (PASS, packet)
+
+
 @pytest.mark.parametrize("family", (4, 6))
 def test_a_server_in_nat_may_err_about_its_own_traffic(world: World, family: int) -> None:
     begin(world, "nat", family, "tcp")
