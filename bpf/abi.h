@@ -294,6 +294,13 @@ struct fragment {
 	__u32 answers; /* 1: from the server to the client */
 };
 
+/* Map `unresolved`: neighbours that the FIB names and the kernel has no address of yet. */
+struct neighbour_key {
+	__be32 addr[4];
+	__u32 ifindex;
+	__u32 family;
+};
+
 /* What the program explain finds out about one packet. */
 enum chosen_by {
 	CHOSEN_NOT, /* no server was chosen */

@@ -240,13 +240,19 @@ static __always_inline __u32 error_of(const struct packet *p, __u32 v4, __u32 v6
 
 #define ERROR(type, code) ((type) << 8 | (code))
 
-/* Verdicts that a sender should hear of; what is said is counted as said. */
-static __always_inline enum reason answer(struct xdp_md *ctx, struct packet *p, enum reason reason)
+/* Verdicts that a sender should hear of. */
+static __always_inline bool is_told(enum reason reason)
+{
+	return reason == REASON_TOO_BIG || reason == REASON_TTL_EXPIRED ||
+	       reason == REASON_NO_SERVER || reason == REASON_NO_CONNECTION;
+}
+
+/* What was said is counted as said; else the reason stands. */
+__noinline int answer(struct xdp_md *ctx, struct packet *p, __u32 reason)
 {
 	__u32 error;
 
-	if (reason != REASON_TOO_BIG && reason != REASON_TTL_EXPIRED &&
-	    reason != REASON_NO_SERVER && reason != REASON_NO_CONNECTION)
+	if (!p || !is_told(reason))
 		return reason;
 	if (p->fragment == FRAGMENT_LATER || is_icmp(p) || !may_answer(p))
 		return reason;

@@ -117,12 +117,13 @@ static __always_inline struct conn *conn_at(__u32 index, __u8 family)
 static __always_inline bool same_flow(const struct conn *conn, const struct flow *flow,
 				      const __u8 family)
 {
-	const __u64 *a = (const void *)conn->addr, *b = (const void *)flow->addr;
+	const __be32 *a = conn->addr, *b = flow->addr;
 
 	if (conn->sport != flow->sport || conn->dport != flow->dport ||
-	    conn->protocol != flow->protocol || a[0] != b[0])
+	    conn->protocol != flow->protocol || a[0] != b[0] || a[1] != b[1])
 		return false;
-	return family == FAMILY_IPV4 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]);
+	return family == FAMILY_IPV4 || (a[2] == b[2] && a[3] == b[3] && a[4] == b[4] &&
+					 a[5] == b[5] && a[6] == b[6] && a[7] == b[7]);
 }
 
 /*
@@ -325,15 +326,15 @@ static __always_inline __u32 free_place(__u64 hash, const __u8 family)
 	return NONE;
 }
 
-/* None is free: whoever yields most readily of the eight. */
-static __always_inline __u32 taken_place(__u64 hash, __u32 now, const __u8 family)
+/* None is free: whoever yields most readily of the eight, but for the one that it belongs to. */
+static __always_inline __u32 taken_place(__u64 hash, __u32 now, __u32 peer, const __u8 family)
 {
 	__u32 best = NONE, most = 0, index, readily;
 	int i;
 
 	for (i = 0; i < 2 * CONN_WAYS; i++) {
 		index = bucket_of(hash, i >= CONN_WAYS, family) * CONN_WAYS + i % CONN_WAYS;
-		readily = yielding(index, now, family);
+		readily = index == peer ? 0 : yielding(index, now, family);
 		if (readily > most) {
 			most = readily;
 			best = index;
@@ -361,7 +362,7 @@ static __always_inline __u32 insert_in(const struct flow *flow, const struct ent
 	word.tag = tag_of(hash);
 	index = free_place(hash, family);
 	if (index == NONE)
-		index = taken_place(hash, entry->now, family);
+		index = taken_place(hash, entry->now, entry->peer, family);
 	conn = conn_at(index, family);
 	if (index == NONE || !conn)
 		return NONE;

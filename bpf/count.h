@@ -15,44 +15,30 @@ static __always_inline void count_reason(__u32 reason)
 		++*count;
 }
 
-static __always_inline void count_in_packet(const struct packet *p, bool begins)
+static __always_inline void count_into(struct counters *counters, const struct packet *p,
+				       bool begins)
 {
-	__u32 service = p->why.service, server = p->why.server;
-	struct counters *counters;
-
-	if (p->dry)
+	if (!counters)
 		return;
-	counters = bpf_map_lookup_elem(&server_counters, &server);
-	if (counters) {
-		counters->packets_in++;
-		counters->bytes_in += p->length;
-		counters->connections += begins;
+	if (p->answers) {
+		counters->packets_out++;
+		counters->bytes_out += p->length;
+		return;
 	}
-	counters = bpf_map_lookup_elem(&service_counters, &service);
-	if (counters) {
-		counters->packets_in++;
-		counters->bytes_in += p->length;
-		counters->connections += begins;
-	}
+	counters->packets_in++;
+	counters->bytes_in += p->length;
+	counters->connections += begins;
 }
 
-static __always_inline void count_out_packet(const struct packet *p)
+/* Towards the server, or back; `begins`: it is the first of a connection. */
+static __always_inline void count_packet(const struct packet *p, bool begins)
 {
 	__u32 service = p->why.service, server = p->why.server;
-	struct counters *counters;
 
 	if (p->dry)
 		return;
-	counters = bpf_map_lookup_elem(&server_counters, &server);
-	if (counters) {
-		counters->packets_out++;
-		counters->bytes_out += p->length;
-	}
-	counters = bpf_map_lookup_elem(&service_counters, &service);
-	if (counters) {
-		counters->packets_out++;
-		counters->bytes_out += p->length;
-	}
+	count_into(bpf_map_lookup_elem(&server_counters, &server), p, begins);
+	count_into(bpf_map_lookup_elem(&service_counters, &service), p, begins);
 }
 
 #endif

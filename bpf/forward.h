@@ -232,50 +232,67 @@ static __always_inline bool translate_for(struct xdp_md *ctx, struct packet *p,
 	return translate(ctx, p, &to, family);
 }
 
+/* The way is known, and is it wide enough? */
+static __always_inline enum reason may_pass(struct packet *p, const struct way_out *out)
+{
+	if (p->ttl <= 1)
+		return REASON_TTL_EXPIRED;
+	if (out->mtu && p->length > out->mtu) {
+		p->mtu = out->mtu;
+		return REASON_TOO_BIG;
+	}
+	return GO_ON;
+}
+
 static __always_inline enum reason forward_by(struct xdp_md *ctx, struct packet *p,
 					      const struct server *server,
 					      const struct way_out *out, const __u8 family)
 {
 	__be16 type = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	enum reason stop = may_pass(p, out);
 
+	if (stop != GO_ON)
+		return stop;
 	if (!age(ctx, p, family))
 		return REASON_MALFORMED;
-	if (server->forwarding == FORWARD_TUNNEL)
-		return encapsulate(ctx, p, server, out, family);
-	if (server->forwarding != FORWARD_DSR && !translate_for(ctx, p, server, family))
-		return REASON_UNSUPPORTED;
-	if (!make_room(ctx, p, out, 0) || !write_ethernet(ctx, p, out, type))
+	if (server->forwarding == FORWARD_TUNNEL) {
+		stop = encapsulate(ctx, p, server, out, family);
+		if (stop != GO_ON)
+			return stop;
+	} else if (!make_room(ctx, p, out, 0) || !write_ethernet(ctx, p, out, type)) {
 		return REASON_NO_HEADROOM;
-	return GO_ON;
+	}
+	send(ctx, p, out);
+	return REASON_FORWARDED;
 }
 
-/* From a packet with its server (p->why.server) to a frame on the wire. */
-__noinline int forward(struct xdp_md *ctx, struct packet *p)
+static __always_inline enum reason forward_any(struct xdp_md *ctx, struct packet *p,
+					       const struct server *server, const __u8 family)
 {
 	struct way_out out = {};
+	enum reason stop = way_to(ctx, p, server, &out);
+
+	if (stop == GO_ON)
+		stop = may_pass(p, &out);
+	if (stop != GO_ON)
+		return stop;
+	if (server->forwarding >= FORWARD_NAT && !translate_for(ctx, p, server, family))
+		return REASON_UNSUPPORTED;
+	return forward_by(ctx, p, server, &out, family);
+}
+
+/* Every other way: nat, fullnat, and next hops that the FIB is asked for. */
+__noinline int forward(struct xdp_md *ctx, struct packet *p)
+{
 	struct server *server;
-	enum reason stop;
 
 	if (!p)
 		return REASON_MALFORMED;
 	server = server_at(p->why.server);
 	if (!server)
 		return REASON_NO_SERVER;
-	if (p->ttl <= 1)
-		return REASON_TTL_EXPIRED;
-	stop = way_to(ctx, p, server, &out);
-	if (stop != GO_ON)
-		return stop;
-	if (out.mtu && p->length > out.mtu) {
-		p->mtu = out.mtu;
-		return REASON_TOO_BIG;
-	}
-	stop = p->flow.family == FAMILY_IPV4 ? forward_by(ctx, p, server, &out, FAMILY_IPV4) :
-					       forward_by(ctx, p, server, &out, FAMILY_IPV6);
-	if (stop != GO_ON)
-		return stop;
-	send(ctx, p, &out);
-	return REASON_FORWARDED;
+	return p->flow.family == FAMILY_IPV4 ? forward_any(ctx, p, server, FAMILY_IPV4) :
+					       forward_any(ctx, p, server, FAMILY_IPV6);
 }
 
 #endif

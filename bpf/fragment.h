@@ -23,22 +23,24 @@ static __always_inline void fragment_key_of(const struct packet *p, struct fragm
 }
 
 /* Of a first fragment that has its server. */
-static __noinline void remember_fragment(const struct packet *p)
+__noinline int remember_fragment(const struct packet *p)
 {
-	struct server *server = server_at(p->why.server);
+	struct server *server;
 	struct fragment_key key = {};
-	struct fragment fragment = {
-		.conn = p->why.conn,
-		.server = p->why.server,
-		.seen = p->now,
-		.answers = p->answers,
-	};
+	struct fragment fragment = {};
 
-	if (p->dry || !server)
-		return;
+	if (!p || p->dry)
+		return 0;
+	server = server_at(p->why.server);
+	if (!server)
+		return 0;
+	fragment.conn = p->why.conn;
 	fragment.server = SERVER_REF(p->why.server, server->generation);
+	fragment.seen = p->now;
+	fragment.answers = p->answers;
 	fragment_key_of(p, &key);
 	bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
+	return 0;
 }
 
 /* Whether a fragment is of a datagram that the stack will not see. */
@@ -72,14 +74,15 @@ __noinline int follow_fragment(struct xdp_md *ctx, struct packet *p)
 	p->why.service = server->service;
 	p->why.chosen_by = CHOSEN_CONNECTION;
 	if (!fragment->answers) {
-		count_in_packet(p, false);
+		count_packet(p, false);
 		return forward(ctx, p);
 	}
 	index = fragment->conn;
 	conn = conn_at(index, p->flow.family);
 	if (!conn || SERVER_ID(conn->word.server) != p->why.server)
 		return REASON_FRAGMENT_UNPLACED;
-	count_out_packet(p);
+	p->answers = true;
+	count_packet(p, false);
 	return reply(ctx, p, index);
 }
 

@@ -27,6 +27,23 @@ static __always_inline void hop_of_server(const struct server *server, struct wa
 	out->mtu = server->mtu;
 }
 
+/* The kernel asks for a neighbour's address only for packets of its own: the daemon must. */
+static __always_inline void want_neighbour(const struct packet *p, const struct bpf_fib_lookup *fib)
+{
+	struct neighbour_key key = { .ifindex = fib->ifindex };
+
+	if (p->dry)
+		return;
+	if (fib->family == AF_INET) {
+		key.family = FAMILY_IPV4;
+		key.addr[0] = fib->ipv4_dst;
+	} else {
+		key.family = FAMILY_IPV6;
+		copy_address(key.addr, fib->ipv6_dst, FAMILY_IPV6);
+	}
+	bpf_map_update_elem(&unresolved, &key, &p->now, BPF_NOEXIST);
+}
+
 /* Asks the FIB, as for a packet that came in and is routed on. */
 static __always_inline enum reason hop_by_fib(struct xdp_md *ctx, struct packet *p,
 					      const __be32 *from, const __be32 *to,
@@ -55,6 +72,7 @@ static __always_inline enum reason hop_by_fib(struct xdp_md *ctx, struct packet 
 		out->mtu = fib.mtu_result - out->extra;
 		return GO_ON; /* the caller compares, and finds it too big */
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		want_neighbour(p, &fib);
 		return REASON_NO_NEIGHBOUR;
 	default:
 		return REASON_NO_ROUTE;

@@ -20,10 +20,9 @@ static __always_inline __u8 icmp_type(const __u8 family, bool request)
 	return request ? ICMPV6_ECHO_REQUEST : ICMPV6_ECHO_REPLY;
 }
 
-/* Where the quotation is, and whose flow it shows, in the direction of the quoted packet. */
+/* Where the quotation is. */
 struct quotation {
 	__u32 l3, l4;
-	struct flow flow;
 };
 
 static __always_inline bool is_error(__u8 type, const __u8 family)
@@ -34,7 +33,9 @@ static __always_inline bool is_error(__u8 type, const __u8 family)
 	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
-static __always_inline bool parse_quotation(struct xdp_md *ctx, const struct packet *p, struct quotation *q,
+/* Finds the quotation, and the flow that the quoted packet's answers would have. */
+static __always_inline bool parse_quotation(struct xdp_md *ctx, const struct packet *p,
+					    struct quotation *q, struct flow *flow,
 					    const __u8 family)
 {
 	struct iphdr *ip;
@@ -44,91 +45,89 @@ static __always_inline bool parse_quotation(struct xdp_md *ctx, const struct pac
 	q->l3 = p->l4 + ICMP_HEADER;
 	ip = at(ctx, q->l3);
 	ip6 = (void *)ip;
+	flow->family = family;
 	if (family == FAMILY_IPV4) {
 		if ((void *)(ip + 1) > end_of(ctx) || ip->version != 4 || ip->ihl < 5 ||
 		    ip->frag_off & IPV4_FRAGMENT_OFFSET)
 			return false;
-		q->flow.addr[0] = ip->saddr;
-		q->flow.addr[1] = ip->daddr;
-		q->flow.protocol = ip->protocol;
+		flow->addr[0] = ip->daddr;
+		flow->addr[1] = ip->saddr;
+		flow->protocol = ip->protocol;
 		q->l4 = q->l3 + ip->ihl * 4;
 	} else {
 		if ((void *)(ip6 + 1) > end_of(ctx) || ip6->version != 6)
 			return false;
-		__builtin_memcpy(q->flow.addr, &ip6->saddr, sizeof(q->flow.addr));
-		q->flow.protocol = ip6->nexthdr;
+		copy_address(flow->addr, ip6->daddr.in6_u.u6_addr32, FAMILY_IPV6);
+		copy_address(flow->addr + 4, ip6->saddr.in6_u.u6_addr32, FAMILY_IPV6);
+		flow->protocol = ip6->nexthdr;
 		q->l4 = q->l3 + sizeof(*ip6);
 	}
-	if (q->flow.protocol != IPPROTO_TCP && q->flow.protocol != IPPROTO_UDP &&
-	    q->flow.protocol != IPPROTO_SCTP)
+	if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP &&
+	    flow->protocol != IPPROTO_SCTP)
 		return false;
 	ports = at(ctx, q->l4);
-	if ((void *)(ports + 4) > end_of(ctx))
+	if ((void *)(ports + 4) > end_of(ctx) ||
+	    q->l4 + QUOTED_TRANSPORT > p->l3 + p->length) /* behind it may be padding */
 		return false;
-	q->flow.sport = ports[0];
-	q->flow.dport = ports[1];
+	flow->sport = ports[1];
+	flow->dport = ports[0];
 	return true;
 }
 
-/* The same flow seen from the other end: how packets towards the quoted one's sender look. */
-static __always_inline void reverse_flow(const struct flow *from, struct flow *to,
-					 const __u8 family)
+/* An address in the packet becomes another; returns the difference to the sum. */
+static __always_inline __u64 replace_address(__be32 *at, const __be32 *to, const __u8 family)
 {
-	const int words = words_of(family);
+	__u64 diff = address_diff(at, to, family);
 
-	copy_address(to->addr, from->addr + words, family);
-	copy_address(to->addr + words, from->addr, family);
-	to->sport = from->dport;
-	to->dport = from->sport;
-	to->protocol = from->protocol;
-	to->family = family;
+	copy_address(at, to, family);
+	return diff;
+}
+
+static __always_inline __u64 replace_port(__be16 *at, __be16 to)
+{
+	__u64 diff = csum_diff16(*at, to);
+
+	*at = to;
+	return diff;
 }
 
 /*
  * Write new addresses and ports into the packet and into its quotation.  Of an IPv4 quotation the
  * header's checksum makes up for the addresses, so that in the ICMP checksum only ports count.
  */
-static __always_inline bool translate_error(struct xdp_md *ctx, struct packet *p, const struct quotation *q,
+static __always_inline bool translate_error(struct xdp_md *ctx, struct packet *p,
+					    const struct quotation *q,
 					    const struct rewrite *outer,
 					    const struct rewrite *inner, const __u8 family)
 {
 	struct iphdr *ip = at(ctx, p->l3), *quoted = at(ctx, q->l3);
 	struct ipv6hdr *ip6 = (void *)ip, *quoted6 = (void *)quoted;
 	__be16 *ports = at(ctx, q->l4), *icmp = at(ctx, p->l4);
-	const int words = words_of(family);
-	__u64 diff, outer_diff;
+	__u64 diff;
 
-	outer_diff = address_diff(p->flow.addr, outer->source, family) +
-		     address_diff(p->flow.addr + words, outer->destination, family);
-	diff = address_diff(q->flow.addr, inner->source, family) +
-	       address_diff(q->flow.addr + words, inner->destination, family);
 	if ((void *)(ports + 2) > end_of(ctx) || (void *)(icmp + 2) > end_of(ctx))
 		return false;
 	if (family == FAMILY_IPV4) {
 		if ((void *)(ip + 1) > end_of(ctx) || (void *)(quoted + 1) > end_of(ctx))
 			return false;
-		ip->saddr = outer->source[0];
-		ip->daddr = outer->destination[0];
-		ip->check = csum_update(ip->check, outer_diff);
-		quoted->saddr = inner->source[0];
-		quoted->daddr = inner->destination[0];
-		diff += csum_diff16(quoted->check, csum_update(quoted->check, diff));
-		quoted->check = csum_update(
-			quoted->check,
-			address_diff(q->flow.addr, inner->source, family) +
-				address_diff(q->flow.addr + words, inner->destination, family));
+		diff = replace_address(&ip->saddr, outer->source, family);
+		diff += replace_address(&ip->daddr, outer->destination, family);
+		ip->check = csum_update(ip->check, diff);
+		diff = replace_address(&quoted->saddr, inner->source, family);
+		diff += replace_address(&quoted->daddr, inner->destination, family);
+		diff += replace_port(&quoted->check, csum_update(quoted->check, diff));
 	} else {
 		if ((void *)(ip6 + 1) > end_of(ctx) || (void *)(quoted6 + 1) > end_of(ctx))
 			return false;
-		__builtin_memcpy(&ip6->saddr, outer->source, sizeof(ip6->saddr));
-		__builtin_memcpy(&ip6->daddr, outer->destination, sizeof(ip6->daddr));
-		__builtin_memcpy(&quoted6->saddr, inner->source, sizeof(ip6->saddr));
-		__builtin_memcpy(&quoted6->daddr, inner->destination, sizeof(ip6->daddr));
-		diff += outer_diff; /* ICMPv6 covers a pseudo header */
+		/* ICMPv6 covers a pseudo header */
+		diff = replace_address(ip6->saddr.in6_u.u6_addr32, outer->source, family);
+		diff += replace_address(ip6->daddr.in6_u.u6_addr32, outer->destination, family);
+		diff += replace_address(quoted6->saddr.in6_u.u6_addr32, inner->source, family);
+		diff += replace_address(quoted6->daddr.in6_u.u6_addr32, inner->destination,
+					family);
 	}
-	diff += csum_diff16(ports[0], inner->sport) + csum_diff16(ports[1], inner->dport);
-	ports[0] = inner->sport;
-	ports[1] = inner->dport;
+	diff += replace_port(ports, inner->sport);
+	diff += replace_port(ports + 1, inner->dport);
 	icmp[1] = csum_update(icmp[1], diff);
 	return true;
 }
@@ -143,10 +142,14 @@ static __noinline __u32 server_by_hash(const struct flow *flow, __u32 marks)
 	return select_by_hash(service, client_of(flow, service));
 }
 
-/* nat and fullnat: the error as the server is to see it. */
+/*
+ * nat and fullnat: the error as the server is to see it, which answered to `client`'s address or to
+ * ours.
+ */
 static __always_inline bool translate_to_server(struct xdp_md *ctx, struct packet *p,
 						const struct quotation *q,
-						const struct server *server, const __u8 family)
+						const struct server *server,
+						const struct flow *flow, const __u8 family)
 {
 	const bool full = server->forwarding == FORWARD_FULLNAT;
 	struct rewrite outer = {
@@ -155,17 +158,22 @@ static __always_inline bool translate_to_server(struct xdp_md *ctx, struct packe
 	};
 	struct rewrite inner = {
 		.source = server->addr,
-		.destination = full ? server->source : q->flow.addr + words_of(family),
-		.sport = server->port ?: q->flow.sport,
-		.dport = full ? p->source_port : q->flow.dport,
+		.destination = flow->addr,
+		.sport = server->port ?: flow->dport,
+		.dport = flow->sport,
 	};
 
+	if (full) {
+		inner.destination = server->source;
+		inner.dport = p->source_port;
+	}
 	return translate_error(ctx, p, q, &outer, &inner, family);
 }
 
 /* To the server (p->why.server) whose answer is quoted. */
 static __always_inline enum reason to_server_by(struct xdp_md *ctx, struct packet *p,
-						const struct quotation *q, const __u8 family)
+						const struct quotation *q, const struct flow *flow,
+						const __u8 family)
 {
 	__be16 type = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	struct server *server = server_at(p->why.server);
@@ -187,7 +195,7 @@ static __always_inline enum reason to_server_by(struct xdp_md *ctx, struct packe
 			return stop;
 	} else {
 		if (server->forwarding != FORWARD_DSR &&
-		    !translate_to_server(ctx, p, q, server, family))
+		    !translate_to_server(ctx, p, q, server, flow, family))
 			return REASON_ICMP_UNMATCHED;
 		if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
 			return REASON_NO_HEADROOM;
@@ -229,14 +237,16 @@ static __always_inline enum reason to_client_by(struct xdp_md *ctx, struct packe
 }
 
 /* A function each: what they need of the stack must not add up. */
-__noinline int icmp_to_server4(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+__noinline int icmp_to_server4(struct xdp_md *ctx, struct packet *p, const struct quotation *q,
+			       const struct flow *flow)
 {
-	return p && q ? to_server_by(ctx, p, q, FAMILY_IPV4) : REASON_NOT_OURS;
+	return p && q && flow ? to_server_by(ctx, p, q, flow, FAMILY_IPV4) : REASON_NOT_OURS;
 }
 
-__noinline int icmp_to_server6(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
+__noinline int icmp_to_server6(struct xdp_md *ctx, struct packet *p, const struct quotation *q,
+			       const struct flow *flow)
 {
-	return p && q ? to_server_by(ctx, p, q, FAMILY_IPV6) : REASON_NOT_OURS;
+	return p && q && flow ? to_server_by(ctx, p, q, flow, FAMILY_IPV6) : REASON_NOT_OURS;
 }
 
 __noinline int icmp_to_client4(struct xdp_md *ctx, struct packet *p, const struct quotation *q)
@@ -277,6 +287,17 @@ static __always_inline bool match_flow(struct packet *p, const struct flow *flow
 	return true;
 }
 
+/* Errors go to the source of what they quote (RFC 1122, 3.2.2; RFC 4443, 2.4). */
+static __always_inline bool is_addressed_well(struct packet *p, const struct flow *flow,
+					      const __u8 family)
+{
+	const __be32 *to = destination_of(&p->flow, family), *from = flow->addr + words_of(family);
+
+	if (family == FAMILY_IPV4)
+		return to[0] == from[0];
+	return to[0] == from[0] && to[1] == from[1] && to[2] == from[2] && to[3] == from[3];
+}
+
 /* An error that quotes a flow: of ours, and in which direction? */
 static __always_inline enum reason icmp_error(struct xdp_md *ctx, struct packet *p,
 					      const __u8 family)
@@ -285,16 +306,15 @@ static __always_inline enum reason icmp_error(struct xdp_md *ctx, struct packet 
 	struct flow flow = {};
 	bool to_client;
 
-	if (!parse_quotation(ctx, p, &q, family))
+	if (!parse_quotation(ctx, p, &q, &flow, family) || !is_addressed_well(p, &flow, family))
 		return REASON_NOT_OURS;
-	reverse_flow(&q.flow, &flow, family);
 	if (!match_flow(p, &flow, &to_client))
 		return p->marks & MARK_VIP ? REASON_ICMP_UNMATCHED : REASON_NOT_OURS;
 	if (p->ttl <= 1)
 		return REASON_TTL_EXPIRED;
 	if (family == FAMILY_IPV4)
-		return to_client ? icmp_to_client4(ctx, p, &q) : icmp_to_server4(ctx, p, &q);
-	return to_client ? icmp_to_client6(ctx, p, &q) : icmp_to_server6(ctx, p, &q);
+		return to_client ? icmp_to_client4(ctx, p, &q) : icmp_to_server4(ctx, p, &q, &flow);
+	return to_client ? icmp_to_client6(ctx, p, &q) : icmp_to_server6(ctx, p, &q, &flow);
 }
 
 /* The question becomes the answer: type, addresses, TTL. */

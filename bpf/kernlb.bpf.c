@@ -42,29 +42,27 @@
 #include "answer.h"
 #include "icmp.h"
 #include "fragment.h"
+#include "express.h"
 
 /*
- * A packet of a flow that has an entry: GO_ON with p->why.server.  ENTRY_STALE: the entry is of no
- * use any more, and gone.
+ * A packet of a flow that has an entry: its server, or NULL where the entry is of no use any more
+ * (and gone).
  */
-#define ENTRY_STALE (GO_ON + 1)
-
-__noinline int follow(struct packet *p, struct found *found)
+static __always_inline struct server *follow(struct packet *p, struct found *found,
+					     const __u8 family)
 {
-	struct server *server;
+	struct server *server = server_of_ref(found->word.server);
 	struct conn *conn;
 
-	if (!p || !found)
-		return ENTRY_STALE;
 	p->answers = found->word.flags & CONN_REVERSE;
-	conn = p->answers ? connection_of(found->index, found, p->flow.family) :
-			    conn_at(found->index, p->flow.family);
-	server = server_of_ref(found->word.server);
+	conn = p->answers ? connection_of(found->index, found, family) :
+			    conn_at(found->index, family);
 	if (!conn || !server || is_expired(conn, found->word, p->now) ||
 	    begins_again(p, found->word)) {
 		if (conn && !p->dry)
-			conn_take(found->index, found->word.word, 0, p->flow.family);
-		return ENTRY_STALE;
+			conn_take(found->index, found->word.word, 0, family);
+		p->answers = false;
+		return NULL;
 	}
 	p->source_port = conn->source_port;
 	p->why.conn = found->index;
@@ -73,40 +71,54 @@ __noinline int follow(struct packet *p, struct found *found)
 	p->why.service = server->service;
 	p->why.chosen_by = CHOSEN_CONNECTION;
 	conn_touch(p, conn, found->word, p->answers);
-	return GO_ON;
+	return server;
 }
 
-static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p)
+/* What is rare is done in functions that the verifier looks at by themselves. */
+static __always_inline enum reason balance_flow(struct xdp_md *ctx, struct packet *p,
+						const __u8 family)
 {
-	enum reason reason = parse(ctx, p);
-	struct found found = {};
-	bool begins = false;
+	struct server *server = NULL;
+	enum reason reason;
+	struct found found;
 
+	if (conn_find(&p->flow, &found))
+		server = follow(p, &found, family);
+	if (server) {
+		count_packet(p, false);
+	} else {
+		reason = begin(p);
+		if (reason != GO_ON)
+			return answer(ctx, p, reason);
+		server = server_at(p->why.server);
+		if (!server)
+			return REASON_NO_SERVER;
+		count_packet(p, true);
+	}
+	if (p->fragment == FRAGMENT_FIRST)
+		remember_fragment(p);
+	if (p->answers)
+		reason = reply(ctx, p, p->why.conn);
+	else
+		reason = forward(ctx, p);
+	return is_told(reason) ? answer(ctx, p, reason) : reason;
+}
+
+static __always_inline enum reason balance_ip(struct xdp_md *ctx, struct packet *p,
+					      const __u8 family)
+{
+	enum reason reason = parse_ip(ctx, p, family);
+
+	if (reason == REASON_MAY_BE_MALFORMED)
+		return judge_malformed(p);
 	if (reason != GO_ON)
 		return reason;
 	p->now = now_tick();
 	if (is_icmp(p))
-		return handle_icmp(ctx, p);
+		return REASON_IS_ICMP;
 	if (p->fragment == FRAGMENT_LATER)
 		return follow_fragment(ctx, p);
-
-	reason = conn_find(&p->flow, &found) ? follow(p, &found) : ENTRY_STALE;
-	if (reason == ENTRY_STALE) {
-		reason = begin(p);
-		begins = true;
-	}
-	if (reason != GO_ON)
-		return answer(ctx, p, reason);
-	if (p->fragment == FRAGMENT_FIRST)
-		remember_fragment(p);
-	if (p->answers) {
-		count_out_packet(p);
-		reason = reply(ctx, p, p->why.conn);
-	} else {
-		count_in_packet(p, begins);
-		reason = forward(ctx, p);
-	}
-	return answer(ctx, p, reason);
+	return balance_flow(ctx, p, family);
 }
 
 static __always_inline int action_of(const struct packet *p, enum reason reason)
@@ -129,14 +141,67 @@ static __always_inline int action_of(const struct packet *p, enum reason reason)
 	}
 }
 
+/* Every packet ends here: counted by its reason, or explained. */
+static __always_inline int verdict(struct packet *p, enum reason reason)
+{
+	__u32 zero = 0;
+
+	if (p->dry) {
+		p->why.reason = reason;
+		bpf_map_update_elem(&explanations, &zero, &p->why, BPF_ANY);
+	} else {
+		count_reason(reason);
+	}
+	return action_of(p, reason);
+}
+
+#define NO_WHY { .service = NONE, .server = NONE, .conn = NONE }
+#define ACTION_LATER (-1) /* it is ICMP, which needs the stack for itself */
+
+__noinline int balance(struct xdp_md *ctx, bool dry)
+{
+	struct packet p = { .dry = dry, .why = NO_WHY };
+	enum reason reason = REASON_NOT_OURS;
+
+	switch (parse_ethernet(ctx, &p)) {
+	case bpf_htons(ETH_P_IP):
+		reason = balance_ip(ctx, &p, FAMILY_IPV4);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		reason = balance_ip(ctx, &p, FAMILY_IPV6);
+		break;
+	}
+	return reason == REASON_IS_ICMP ? ACTION_LATER : verdict(&p, reason);
+}
+
+__noinline int balance_icmp(struct xdp_md *ctx, bool dry)
+{
+	struct packet p = { .dry = dry, .why = NO_WHY };
+	__be16 type = parse_ethernet(ctx, &p);
+	enum reason reason;
+
+	reason = type == bpf_htons(ETH_P_IP) ? parse_ip(ctx, &p, FAMILY_IPV4) :
+					       parse_ip(ctx, &p, FAMILY_IPV6);
+	if (reason == GO_ON) {
+		p.now = now_tick();
+		reason = handle_icmp(ctx, &p);
+	}
+	return verdict(&p, reason);
+}
+
+static __always_inline int long_way(struct xdp_md *ctx, bool dry)
+{
+	int action = balance(ctx, dry);
+
+	return action == ACTION_LATER ? balance_icmp(ctx, dry) : action;
+}
+
 SEC("xdp")
 int kernlb(struct xdp_md *ctx)
 {
-	struct packet p = {};
-	enum reason reason = balance(ctx, &p);
+	int action = express(ctx);
 
-	count_reason(reason);
-	return action_of(&p, reason);
+	return action == LONG_WAY ? long_way(ctx, false) : action;
 }
 
 /*
@@ -146,15 +211,7 @@ int kernlb(struct xdp_md *ctx)
 SEC("xdp")
 int explain(struct xdp_md *ctx)
 {
-	struct packet p = {
-		.dry = true,
-		.why = { .service = NONE, .server = NONE, .conn = NONE },
-	};
-	__u32 zero = 0;
-
-	p.why.reason = balance(ctx, &p);
-	bpf_map_update_elem(&explanations, &zero, &p.why, BPF_ANY);
-	return action_of(&p, p.why.reason);
+	return long_way(ctx, true);
 }
 
 #include "sweep.h"

@@ -96,6 +96,14 @@ struct {
 	__type(value, struct fragment);
 } fragments SEC(".maps");
 
+/* Asked for by packets that had to be dropped; the daemon has the kernel ask, and deletes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct neighbour_key);
+	__type(value, __u32); /* tick */
+} unresolved SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, 256);

@@ -9,6 +9,8 @@
 #define KERNLB_PARSE_H
 
 #define GO_ON REASONS	  /* no verdict yet */
+#define REASON_MAY_BE_MALFORMED (REASONS + 1) /* if it is for an address of ours */
+#define REASON_IS_ICMP (REASONS + 2)
 #define OFFSET_MASK 0x3ff /* headers lie within 1 KiB, or the packet is not understood */
 #define EXTENSIONS 6	  /* IPv6 extension headers that are walked */
 #define SCTP_HEADER 12
@@ -216,11 +218,13 @@ static __always_inline __u32 vip_protocols(const struct flow *flow)
 	return protocols ? *protocols : 0;
 }
 
-/* Ours to drop only if it is for an address of ours. */
-static __always_inline enum reason malformed(const struct packet *p)
+__noinline int judge_malformed(const struct packet *p)
 {
-	return p->marks & MARK_VIP && vip_protocols(&p->flow) ? REASON_MALFORMED : REASON_NOT_OURS;
+	return p && vip_protocols(&p->flow) ? REASON_MALFORMED : REASON_NOT_OURS;
 }
+
+/* Ours to drop only if it is for an address of ours. */
+#define malformed(p) ((p)->marks & MARK_VIP ? REASON_MAY_BE_MALFORMED : REASON_NOT_OURS)
 
 /* The frame must hold what the IP header promises; behind it there may be padding. */
 static __always_inline bool holds(struct xdp_md *ctx, const struct packet *p)
@@ -357,7 +361,8 @@ static __always_inline enum reason parse_transport(struct xdp_md *ctx, struct pa
 	if (p->l4 + needed > p->l3 + p->length)
 		return malformed(p);
 	if (p->flow.protocol == IPPROTO_TCP) {
-		if ((void *)(tcp + 1) > end_of(ctx) || tcp->doff < 5)
+		if ((void *)(tcp + 1) > end_of(ctx) || tcp->doff < 5 ||
+		    p->l4 + tcp->doff * 4 > p->l3 + p->length)
 			return malformed(p);
 		p->tcp_flags = ((__u8 *)tcp)[13];
 	} else if ((void *)tcp + sizeof(struct udphdr) > end_of(ctx)) {
@@ -371,24 +376,13 @@ static __always_inline enum reason parse_transport(struct xdp_md *ctx, struct pa
 }
 
 /* The whole of it.  GO_ON: it may be ours, and its flow is known (of later fragments, in part). */
-__noinline int parse(struct xdp_md *ctx, struct packet *p)
+static __always_inline enum reason parse_ip(struct xdp_md *ctx, struct packet *p,
+					    const __u8 family)
 {
 	enum reason stop;
 
-	if (!p)
-		return REASON_NOT_OURS;
-	switch (parse_ethernet(ctx, p)) {
-	case bpf_htons(ETH_P_IP):
-		p->flow.family = FAMILY_IPV4;
-		stop = parse_ipv4(ctx, p);
-		break;
-	case bpf_htons(ETH_P_IPV6):
-		p->flow.family = FAMILY_IPV6;
-		stop = parse_ipv6(ctx, p);
-		break;
-	default:
-		return REASON_NOT_OURS;
-	}
+	p->flow.family = family;
+	stop = family == FAMILY_IPV4 ? parse_ipv4(ctx, p) : parse_ipv6(ctx, p);
 	if (stop != GO_ON || p->fragment == FRAGMENT_LATER || is_icmp(p))
 		return stop;
 	return parse_transport(ctx, p);
