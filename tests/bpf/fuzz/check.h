@@ -19,6 +19,7 @@ enum { XDP_ABORTED_, XDP_DROP_, XDP_PASS_, XDP_TX_, XDP_REDIRECT_ };
 enum { DSR, TUNNEL, NAT, FULLNAT };
 enum { IPIP, GUE, GRE };
 
+#define MOST_EXTENSIONS 5 /* that must be understood */
 #define MOST_MORE 56 /* an outer IPv6 header, UDP, GUE, a VLAN tag */
 
 /* A server with its service; the test writes these. Numbers in host order. */
@@ -130,7 +131,7 @@ static bool is_sound(const struct frame *f, const struct view *v)
 	static const u8 least[256] = { [TCP] = 20, [UDP] = 8, [SCTP] = 12 };
 
 	return v->ip && v->transport && v->ports && v->fragment == WHOLE && v->end <= f->length &&
-	       v->l4 - v->l3 < 200 && v->l4 + least[v->protocol] <= v->end &&
+	       v->extensions <= MOST_EXTENSIONS && v->l4 - v->l3 < 200 && v->l4 + least[v->protocol] <= v->end &&
 	       (v->protocol != TCP || (f->data[v->l4 + 12] >> 4 >= 5 &&
 				       v->l4 + (f->data[v->l4 + 12] >> 4) * 4 <= v->end));
 }

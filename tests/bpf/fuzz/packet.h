@@ -22,6 +22,7 @@ struct view {
 	bool ip;	/* an IP packet, whose header is whole and makes sense */
 	bool transport; /* the chain of headers was followed to its end */
 	u8 family, protocol, fragment, ttl;
+	u8 extensions; /* headers of IPv6 before the transport */
 	u32 l3, l4, end; /* end: of the IP packet, which may be beyond the frame */
 	const u8 *src, *dst;
 	u16 sport, dport; /* of TCP, UDP, SCTP where they are there */
@@ -89,6 +90,7 @@ static inline void walk_extensions(const u8 *frame, u32 length, struct view *v)
 			v->transport = true;
 			return;
 		}
+		v->extensions++;
 		if (v->l4 + 8 > length)
 			return;
 		if (v->protocol == 44) {
