@@ -327,7 +327,7 @@ static __always_inline __u32 free_place(__u64 hash, const __u8 family)
 }
 
 /* None is free: whoever yields most readily of the eight, but for the one that it belongs to. */
-static __always_inline __u32 taken_place(__u64 hash, __u32 now, __u32 peer, const __u8 family)
+__noinline __u32 taken_place(__u64 hash, __u32 now, __u32 peer, __u8 family)
 {
 	__u32 best = NONE, most = 0, index, readily;
 	int i;

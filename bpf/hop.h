@@ -31,6 +31,7 @@ static __always_inline void hop_of_server(const struct server *server, struct wa
 static __always_inline void want_neighbour(const struct packet *p, const struct bpf_fib_lookup *fib)
 {
 	struct neighbour_key key = { .ifindex = fib->ifindex };
+	__u32 now = p->now; /* 6.1 takes no value from behind a function's argument */
 
 	if (p->dry)
 		return;
@@ -41,7 +42,7 @@ static __always_inline void want_neighbour(const struct packet *p, const struct 
 		key.family = FAMILY_IPV6;
 		copy_address(key.addr, fib->ipv6_dst, FAMILY_IPV6);
 	}
-	bpf_map_update_elem(&unresolved, &key, &p->now, BPF_NOEXIST);
+	bpf_map_update_elem(&unresolved, &key, &now, BPF_NOEXIST);
 }
 
 /* Asks the FIB, as for a packet that came in and is routed on. */
