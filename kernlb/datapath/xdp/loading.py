@@ -25,7 +25,7 @@ from pathlib import Path
 
 from kernlb.datapath import DatapathUnavailableError
 from kernlb.datapath.xdp.layout import ABI, ABI_VERSION, CONN_WAYS, Abi
-from kernlb.datapath.xdp.libbpf import Link, LoadError, Map, Object, Program
+from kernlb.datapath.xdp.libbpf import Link, LoadError, Map, Object, Program, possible_cpus
 from kernlb.datapath.xdp.libbpf.bpffs import require_bpffs
 from kernlb.datapath.xdp.memory import Sizes, footprint, size_maps
 from kernlb.datapath.xdp.pins import Pins, beside, map_pin, publish, remove
@@ -163,6 +163,7 @@ def _load_aside(
             "hash_seed": abi.hash_seed,
             "conns4_mask": abi.conns4 - 1,
             "conns6_mask": abi.conns6 - 1,
+            "cpus": possible_cpus(),  # each has source ports of its own for fullnat
         }
     )
     loadable.allow_fragments()

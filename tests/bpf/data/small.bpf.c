@@ -10,6 +10,8 @@
 
 #include "../../../bpf/maps.h"
 
+const volatile __u32 cpus = 1; /* of balance.h */
+
 #ifdef NEWER
 #define COUNTED 1
 #else
