@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from scapy.packet import Packet
 
 from tests.bpf import oracle
 from tests.bpf.frames import HEADERS, SERVER, SERVER_PORT, frame, request
+from tests.bpf.services import Server
 from tests.bpf.world import REDIRECT, TX, World
 
 METHODS = (
@@ -58,7 +60,7 @@ def cases() -> Iterator[Case]:
             yield Case(method, family, "udp", headers="udp checksum 0")
 
 
-def add_server(world: World, case: Case):
+def add_server(world: World, case: Case) -> Server:
     service = world.service(case.protocol, case.family)
     how = {"vlan": case.egress, "interface": case.interface}
     kind, _, outer = case.method.partition(" in ipv")
@@ -69,25 +71,46 @@ def add_server(world: World, case: Case):
     return service.add(SERVER[case.family], forwarding=kind, **how)
 
 
-@pytest.mark.parametrize("case", list(cases()), ids=str)
-def test_a_packet_reaches_its_server(world: World, case: Case) -> None:
-    server = add_server(world, case)
-    how = {"headers": case.headers}
-    if case.headers == "udp checksum 0":
-        how = {"udp_checksum": 0}
-    packet = request(case.protocol, case.family, tos=0xB8, **how)
-
-    sent = world.send(frame(packet, VLANS[case.vlans]))
-
-    assert sent.reasons == {"forwarded": 1}
-    assert sent.verdict == (TX if case.interface == "front" else REDIRECT)
+def like(case: Case, server: Server, packet: Packet, out: bytes, world: World) -> bytes:
+    """What the server is to get, given what the program was free to choose."""
     chosen = {}
     if case.method == "fullnat":
         chosen["source_port"] = world.connection(case.family).source_port
         assert chosen["source_port"] >= 1024
     if server.tunnel == "gue":
-        chosen["gue_sport"] = oracle.gue_source_port(sent.frame, server)
-    assert sent.frame.hex() == oracle.to_server(packet, server, **chosen).hex()
+        chosen["gue_sport"] = oracle.gue_source_port(out, server)
+    return oracle.to_server(packet, server, **chosen)
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=str)
+def test_a_packet_reaches_its_server(world: World, case: Case) -> None:
+    """The first of a flow, the next ones, and ones of other kinds, which may take a shorter way."""
+    server = add_server(world, case)
+    how = {"headers": case.headers}
+    if case.headers == "udp checksum 0":
+        how = {"udp_checksum": 0}
+    ways = [
+        {"tos": 0xB8},
+        {"flags": "A"},
+        {"flags": "A", "tos": 0xFF, "df": False, "ident": 0xABCD},
+        {"flags": "PA", "ttl": 2, "payload": bytes(1000)},
+        {"flags": "A", "ttl": 255, "payload": b""},
+    ]
+    for number, way in enumerate(ways):
+        packet = request(case.protocol, case.family, **how, **way)
+        content = frame(packet, VLANS[case.vlans])
+        explained = world.send(content, program="explain") if number else None
+
+        sent = world.send(content)
+
+        assert sent.reasons == {"forwarded": 1}
+        assert sent.verdict == (TX if case.interface == "front" else REDIRECT)
+        assert sent.frame.hex() == like(case, server, packet, sent.frame, world).hex()
+        assert explained is None or explained.frame == sent.frame
+
     entry = world.connection(case.family)
     assert (entry.source, entry.destination) == (packet.src, packet.dst)
     assert entry.server == server.id
+    for name, index in (("server_counters", server.id), ("service_counters", 1)):
+        counted = world.counters(name, index)
+        assert (counted.connections, counted.packets_in) == (1, len(ways))

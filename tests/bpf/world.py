@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernlb.datapath.xdp import layout
-from kernlb.datapath.xdp.libbpf import Object, possible_cpus
+from kernlb.datapath.xdp.libbpf import Map, Object, maps, possible_cpus
 from kernlb.datapath.xdp.libbpf.object import XDP_HAS_FRAGS
 from kernlb.datapath.xdp.loading import object_path
 from tests.bpf import connections, records
@@ -92,15 +92,28 @@ class World:
         self.settings[: layout.SETTINGS.size] = layout.SETTINGS.pack(
             layout.Settings(layout.TIMEOUTS.pack(*timeouts), icmp_per_second=0)
         )
-        for name in ("service_ids", "fragments"):
-            for key in list(self.maps[name].keys()):
-                self.maps[name].delete(key)
+        for each in self._read_by_call():
+            if each.type in (maps.HASH, maps.LRU_HASH):
+                for key in list(each.keys()):
+                    each.delete(key)
+            elif each.per_cpu:
+                self._zero(each)
         for family in (4, 6):
             self.write_conns(family, bytes(len(self.read_conns(family))))
-        for name in ("server_counters", "service_counters", "reasons", "budgets"):
-            for index in range(self.maps[name].max_entries):
-                self.maps[name].update(_u32(index), bytes(self.maps[name].stride))
         self.services = Services(self)
+
+    def _read_by_call(self) -> list[Map]:
+        """Maps whose content is not in our memory; not `devices`, which is configuration."""
+        mapped = {*self.memory, "devices"}
+        return [
+            each for name, each in self.maps.items() if name not in mapped and "data" not in name
+        ]
+
+    def _zero(self, array: Map) -> None:
+        content, nothing = array.read_array(), bytes(array.stride)
+        for index in range(array.max_entries):
+            if content[index * array.stride :][: array.stride] != nothing:
+                array.update(_u32(index), nothing)
 
     def service(self, protocol: str = "tcp", family: int = 4, **how) -> Service:
         """A new service; see Services.add."""
@@ -221,12 +234,13 @@ class World:
             remembered.update(key, layout.FRAGMENT.pack(fragment._replace(seen=older)))
 
     def everything(self) -> dict[str, object]:
-        """The content of every map that packets change, but `explanations` and `reasons`."""
+        """The content of every map but `explanations`."""
         content: dict[str, object] = {name: bytes(view) for name, view in self.memory.items()}
-        for name in ("conns4", "conns6", "server_counters", "service_counters"):
-            content[name] = self.maps[name].read_array()
-        content["fragments"] = sorted(self.maps["fragments"].items())
-        content["filter"] = bytes(self.filter)
+        content["filter"], content["settings"] = bytes(self.filter), bytes(self.settings)
+        for each in self._read_by_call():
+            if each.name != "explanations":
+                array = each.type in (maps.ARRAY, maps.PERCPU_ARRAY)
+                content[each.name] = each.read_array() if array else sorted(each.items())
         return content
 
     def close(self) -> None:
