@@ -96,7 +96,7 @@ static __always_inline void express_age(void *l3, const __u8 family)
 		return;
 	}
 	sum = ip->check + bpf_htons(0x0100);
-	ip->check = sum + (sum >> 16);
+	ip->check = sum + (sum >= 0xffff); /* as ip_decrease_ttl(): never 0xffff */
 	ip->ttl--;
 }
 

@@ -211,7 +211,10 @@ static __always_inline enum reason way_to(struct xdp_md *ctx, struct packet *p, 
 		return GO_ON;
 	}
 	out->extra = server->forwarding == FORWARD_TUNNEL ? outer_length(server) : 0;
-	return hop_by_fib(ctx, p, server->source, server->addr, out, server->family);
+	out->family = server->family;
+	copy_address(out->from, server->source, FAMILY_IPV6);
+	copy_address(out->to, server->addr, FAMILY_IPV6);
+	return hop_by_fib(ctx, p, out);
 }
 
 /* nat and fullnat: what the server is to see. */

@@ -12,13 +12,35 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+#define HOPS 256
+#define HOP_TICKS 4 /* a quarter of a second: how long a route may be wrong after it changed */
+
 /* Where a packet goes next. */
 struct way_out {
 	struct hop hop;
 	__be16 vlan;
+	__u8 family;
 	__u32 mtu;   /* for the packet as it came; 0: not known */
 	__u32 extra; /* bytes that it will grow by */
+	__be32 from[4], to[4];
 };
+
+/* What the FIB said lately, for one destination that hashes here. */
+struct lately {
+	__be32 to[4];
+	__u32 ingress;
+	__u32 tick;
+	__u32 mtu;
+	__u32 family;
+	struct hop hop;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOPS);
+	__type(key, __u32);
+	__type(value, struct lately);
+} hops SEC(".maps");
 
 static __always_inline void hop_of_server(const struct server *server, struct way_out *out)
 {
@@ -45,26 +67,40 @@ static __always_inline void want_neighbour(const struct packet *p, const struct 
 	bpf_map_update_elem(&unresolved, &key, &now, BPF_NOEXIST);
 }
 
-/* Asks the FIB, as for a packet that came in and is routed on. */
-static __always_inline enum reason hop_by_fib(struct xdp_md *ctx, struct packet *p,
-					      const __be32 *from, const __be32 *to,
-					      struct way_out *out, const __u8 family)
+/* A FIB look-up is the dearest part of a reply; clients send more than one packet. */
+static __always_inline struct lately *lately_asked(const struct way_out *out)
+{
+	__u32 word = out->to[0] ^ out->to[1] ^ out->to[2] ^ out->to[3];
+	__u32 slot = (word * 0x9e3779b1u) >> 24;
+
+	return bpf_map_lookup_elem(&hops, &slot);
+}
+
+static __always_inline bool is_answered(const struct lately *lately, const struct packet *p,
+					const struct way_out *out, __u32 ingress)
+{
+	return p->now - lately->tick < HOP_TICKS && lately->family == out->family &&
+	       lately->ingress == ingress && lately->to[0] == out->to[0] &&
+	       lately->to[1] == out->to[1] && lately->to[2] == out->to[2] &&
+	       lately->to[3] == out->to[3];
+}
+
+static __always_inline enum reason ask_fib(struct xdp_md *ctx, struct packet *p,
+					   struct way_out *out)
 {
 	struct bpf_fib_lookup fib = {
 		.ifindex = ctx->ingress_ifindex,
 		.tot_len = p->length + out->extra,
 	};
 
-	p->why.by_fib = 1;
-
-	if (family == FAMILY_IPV4) {
+	if (out->family == FAMILY_IPV4) {
 		fib.family = AF_INET;
-		fib.ipv4_src = from[0];
-		fib.ipv4_dst = to[0];
+		fib.ipv4_src = out->from[0];
+		fib.ipv4_dst = out->to[0];
 	} else {
 		fib.family = AF_INET6;
-		copy_address(fib.ipv6_src, from, FAMILY_IPV6);
-		copy_address(fib.ipv6_dst, to, FAMILY_IPV6);
+		copy_address(fib.ipv6_src, out->from, FAMILY_IPV6);
+		copy_address(fib.ipv6_dst, out->to, FAMILY_IPV6);
 	}
 	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
@@ -81,8 +117,37 @@ static __always_inline enum reason hop_by_fib(struct xdp_md *ctx, struct packet 
 	out->hop.ifindex = fib.ifindex;
 	__builtin_memcpy(out->hop.dst, fib.dmac, ETH_ALEN);
 	__builtin_memcpy(out->hop.src, fib.smac, ETH_ALEN);
-	out->vlan = 0;
 	out->mtu = fib.mtu_result - out->extra;
+	return GO_ON;
+}
+
+/* Where a packet from out->from to out->to would be routed, had it come in here. */
+__noinline int hop_by_fib(struct xdp_md *ctx, struct packet *p, struct way_out *out)
+{
+	__u32 ingress = ctx->ingress_ifindex;
+	struct lately *lately;
+	enum reason stop;
+
+	if (!p || !out)
+		return REASON_NO_ROUTE;
+	p->why.by_fib = 1;
+	lately = lately_asked(out);
+	if (!lately)
+		return REASON_NO_ROUTE;
+	if (is_answered(lately, p, out, ingress)) {
+		out->hop = lately->hop;
+		out->mtu = lately->mtu - out->extra;
+		return GO_ON;
+	}
+	stop = ask_fib(ctx, p, out);
+	if (stop != GO_ON || p->length > out->mtu || p->dry)
+		return stop;
+	lately->family = out->family;
+	lately->ingress = ingress;
+	lately->tick = p->now;
+	lately->mtu = out->mtu + out->extra;
+	lately->hop = out->hop;
+	copy_address(lately->to, out->to, FAMILY_IPV6);
 	return GO_ON;
 }
 

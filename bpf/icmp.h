@@ -22,7 +22,7 @@ static __always_inline __u8 icmp_type(const __u8 family, bool request)
 
 /* Where the quotation is. */
 struct quotation {
-	__u32 l3, l4;
+	__u16 l3, l4;
 };
 
 static __always_inline bool is_error(__u8 type, const __u8 family)
@@ -225,7 +225,10 @@ static __always_inline enum reason to_client_by(struct xdp_md *ctx, struct packe
 	inner.destination = vip;
 	inner.sport = conn->sport;
 	inner.dport = conn->dport;
-	stop = hop_by_fib(ctx, p, vip, client, &out, family);
+	out.family = family;
+	copy_address(out.from, vip, family);
+	copy_address(out.to, client, family);
+	stop = hop_by_fib(ctx, p, &out);
 	if (stop != GO_ON)
 		return stop;
 	if (!age(ctx, p, family) || !translate_error(ctx, p, q, &outer, &inner, family))
@@ -259,32 +262,38 @@ __noinline int icmp_to_client6(struct xdp_md *ctx, struct packet *p, const struc
 	return p && q ? to_client_by(ctx, p, q, FAMILY_IPV6) : REASON_NOT_OURS;
 }
 
-/* Whose flow is quoted?  Then p->why says which server, or which connection of a client. */
-static __always_inline bool match_flow(struct packet *p, const struct flow *flow, bool *to_client)
+enum quoted {
+	QUOTED_NOTHING, /* of ours */
+	QUOTED_ANSWER,	/* a server's: p->why.server */
+	QUOTED_REQUEST, /* a client's: p->why.conn */
+};
+
+/* Whose flow is quoted? */
+__noinline int match_flow(struct packet *p, const struct flow *flow)
 {
 	struct found found;
 	struct conn *conn;
 
-	*to_client = false;
+	if (!p || !flow)
+		return QUOTED_NOTHING;
 	if (!conn_find(flow, &found)) {
 		if (!(p->marks & MARK_VIP))
-			return false;
+			return QUOTED_NOTHING;
 		p->why.server = server_by_hash(flow, p->marks);
-		return p->why.server != NONE;
+		return p->why.server != NONE ? QUOTED_ANSWER : QUOTED_NOTHING;
 	}
 	if (found.word.flags & CONN_REVERSE) {
-		*to_client = true;
 		conn = connection_of(found.index, &found, flow->family);
 		p->why.conn = found.index;
-		return conn;
+		return conn ? QUOTED_REQUEST : QUOTED_NOTHING;
 	}
 	conn = conn_at(found.index, flow->family);
 	if (!conn || !server_of_ref(found.word.server))
-		return false;
+		return QUOTED_NOTHING;
 	p->why.conn = found.index;
 	p->why.server = SERVER_ID(found.word.server);
 	p->source_port = conn->source_port;
-	return true;
+	return QUOTED_ANSWER;
 }
 
 /* Errors go to the source of what they quote (RFC 1122, 3.2.2; RFC 4443, 2.4). */
@@ -304,17 +313,20 @@ static __always_inline enum reason icmp_error(struct xdp_md *ctx, struct packet 
 {
 	struct quotation q = {};
 	struct flow flow = {};
-	bool to_client;
+	enum quoted quoted;
 
 	if (!parse_quotation(ctx, p, &q, &flow, family) || !is_addressed_well(p, &flow, family))
 		return REASON_NOT_OURS;
-	if (!match_flow(p, &flow, &to_client))
+	quoted = match_flow(p, &flow);
+	if (quoted == QUOTED_NOTHING)
 		return p->marks & MARK_VIP ? REASON_ICMP_UNMATCHED : REASON_NOT_OURS;
 	if (p->ttl <= 1)
 		return REASON_TTL_EXPIRED;
-	if (family == FAMILY_IPV4)
-		return to_client ? icmp_to_client4(ctx, p, &q) : icmp_to_server4(ctx, p, &q, &flow);
-	return to_client ? icmp_to_client6(ctx, p, &q) : icmp_to_server6(ctx, p, &q, &flow);
+	if (quoted == QUOTED_REQUEST)
+		return family == FAMILY_IPV4 ? icmp_to_client4(ctx, p, &q) :
+					       icmp_to_client6(ctx, p, &q);
+	return family == FAMILY_IPV4 ? icmp_to_server4(ctx, p, &q, &flow) :
+				       icmp_to_server6(ctx, p, &q, &flow);
 }
 
 /* The question becomes the answer: type, addresses, TTL. */

@@ -141,17 +141,31 @@ static __always_inline int action_of(const struct packet *p, enum reason reason)
 	}
 }
 
+__noinline int write_explanation(const struct packet *p, __u32 reason)
+{
+	struct explanation explanation = { .reason = reason };
+	__u32 zero = 0;
+
+	if (!p)
+		return 0;
+	explanation.service = p->why.service;
+	explanation.server = p->why.server;
+	explanation.chosen_by = p->why.chosen_by;
+	explanation.conn = p->why.conn;
+	explanation.state = p->why.state;
+	explanation.ifindex = p->why.ifindex;
+	explanation.by_fib = p->why.by_fib;
+	bpf_map_update_elem(&explanations, &zero, &explanation, BPF_ANY);
+	return 0;
+}
+
 /* Every packet ends here: counted by its reason, or explained. */
 static __always_inline int verdict(struct packet *p, enum reason reason)
 {
-	__u32 zero = 0;
-
-	if (p->dry) {
-		p->why.reason = reason;
-		bpf_map_update_elem(&explanations, &zero, &p->why, BPF_ANY);
-	} else {
+	if (p->dry)
+		write_explanation(p, reason);
+	else
 		count_reason(reason);
-	}
 	return action_of(p, reason);
 }
 

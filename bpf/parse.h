@@ -12,7 +12,7 @@
 #define REASON_MAY_BE_MALFORMED (REASONS + 1) /* if it is for an address of ours */
 #define REASON_IS_ICMP (REASONS + 2)
 #define OFFSET_MASK 0x3ff /* headers lie within 1 KiB, or the packet is not understood */
-#define EXTENSIONS 6	  /* IPv6 extension headers that are walked */
+#define EXTENSIONS 6	  /* steps over IPv6 extension headers, the last of which finds none */
 #define SCTP_HEADER 12
 #define SCTP_DATA 0
 #define SCTP_INIT 1
@@ -66,14 +66,22 @@ struct flow {
 	__u16 pad;
 };
 
+/* What was decided, and by what. */
+struct why {
+	__u32 service, server, conn;
+	__u32 ifindex;
+	__u8 chosen_by, state;
+	bool by_fib;
+};
+
 struct packet {
 	struct flow flow;
 	__u32 now;    /* tick */
-	__u32 marks;  /* enum filter_mark */
-	__u32 l3, l4; /* offsets of the IP header, and of what it carries */
+	__u16 l3, l4; /* offsets of the IP header, and of what it carries */
 	__u32 length; /* of the IP packet, its header included */
 	__be32 fragment_id;
 	__be16 source_port; /* fullnat: ours, towards the server */
+	__u8 marks;    /* enum filter_mark */
 	__u8 fragment; /* enum fragment_kind */
 	__u8 tos;
 	__u8 ttl;
@@ -84,7 +92,7 @@ struct packet {
 	bool dry;    /* explain: leave no trace */
 	__u32 mtu;   /* of the way that it is too big for */
 	int action;  /* set by whoever sends the packet somewhere */
-	struct explanation why;
+	struct why why;
 };
 
 static __always_inline bool is_icmp(const struct packet *p)

@@ -43,7 +43,10 @@ static __always_inline enum reason reply_by(struct xdp_md *ctx, struct packet *p
 	to.destination = conn->addr;
 	to.sport = conn->dport;
 	to.dport = conn->sport;
-	stop = hop_by_fib(ctx, p, to.source, to.destination, &out, family);
+	out.family = family;
+	copy_address(out.from, to.source, family);
+	copy_address(out.to, to.destination, family);
+	stop = hop_by_fib(ctx, p, &out);
 	if (stop != GO_ON)
 		return stop;
 	if (out.mtu && p->length > out.mtu) {
