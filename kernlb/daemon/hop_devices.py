@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from kernlb.datapath.xdp.hops import Outcome
+from kernlb.datapath.xdp.hops import Outcome, Unresolved
 
 
 class DeviceTable(Protocol):
@@ -27,6 +27,16 @@ class Devices:
     def __init__(self, table: DeviceTable) -> None:
         self._table = table
         self._used: Counter[int] = Counter()
+        self._held: set[int] = set()
+
+    def hold(self, ifindexes: Collection[int]) -> None:
+        """These too, servers or not: answers to clients leave by them. Raises OSError."""
+        for each in set(ifindexes) - self._held:
+            self.enter(Unresolved("", each))
+            self._held.add(each)
+        for each in self._held - set(ifindexes):
+            self._held.discard(each)
+            self.leave(Unresolved("", each))
 
     def enter(self, outcome: Outcome) -> None:
         """A hop leaves by this device from now on. Raises OSError, and then none does."""

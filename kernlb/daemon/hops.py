@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from kernlb.daemon.destinations import Destination
@@ -58,6 +58,7 @@ class Door(Protocol):
     def neighbours(self) -> list[Neighbour]: ...
     def routes(self, questions: Sequence[Question]) -> list[Route | NoRoute]: ...
     def keep(self, next_hops: Mapping[NextHop, bool]) -> dict[NextHop, int]: ...
+    def look_up(self, next_hops: Sequence[NextHop]) -> None: ...
     def release(self, next_hops: Sequence[NextHop]) -> None: ...
     def close(self) -> None: ...
 
@@ -106,6 +107,7 @@ class HopKeeper:
         self._healing = True  # of devices, once everything is looked at
         self._failing = ""  # what was told last
         self._refused = ""
+        self._strangers: set[NextHop] = set()
 
     def refresh(self) -> None:
         """The datapath's servers may be others now: all are compared, so where the change is
@@ -126,6 +128,15 @@ class HopKeeper:
             self._troubled.pop(each.address, None)
             self._table.forget_hop(each.address)
             self._devices.leave(each.outcome)
+        self._wake.set()
+
+    def transmit_on(self, ifindexes: Collection[int]) -> None:
+        """Answers to clients leave by these devices. Raises OSError."""
+        self._devices.hold(ifindexes)
+
+    def look_up(self, next_hops: Iterable[NextHop]) -> None:
+        """Have the kernel find these, which are nobody's here: the way to clients, say."""
+        self._strangers.update(next_hops)
         self._wake.set()
 
     def problems(self) -> list[tuple[tuple[ServiceKey, ServerKey], str]]:
@@ -260,6 +271,9 @@ class HopKeeper:
                 del refused[to]
                 self._keeping.exists(to)
             self._tell_refused(refused)
+        if self._strangers:
+            strangers, self._strangers = list(self._strangers), set()
+            await asyncio.to_thread(self._door.look_up, strangers)
         leaving = self._keeping.leaving(world.neighbours, world.next_hops())
         if leaving:
             await asyncio.to_thread(self._door.release, leaving)

@@ -119,6 +119,10 @@ class HopDoor:
         answers = zip(next_hops, self._exchange(asked), strict=True)
         return {to: answer.errno for to, answer in answers if answer.errno}
 
+    def look_up(self, next_hops: Sequence[NextHop]) -> None:
+        """Have neighbours looked up once; where there is no such interface, nothing is."""
+        self._exchange([partial(hop_requests.look_up, each) for each in next_hops])
+
     def release(self, next_hops: Sequence[NextHop]) -> None:
         """Have them kept no longer; what is gone already is no error."""
         self._exchange([partial(hop_requests.release, each) for each in next_hops])

@@ -74,6 +74,11 @@ def keep(to: NextHop, new: bool, sequence: int) -> bytes:
     return _message(NEW_NEIGH, flags, sequence, body)
 
 
+def look_up(to: NextHop, sequence: int) -> bytes:
+    """Have the kernel look a neighbour up now; it forgets it again when nobody uses it."""
+    return _message(NEW_NEIGH, _REQUEST | _ACK | _CREATE, sequence, _neighbour(to, NTF_USE))
+
+
 def release(to: NextHop, sequence: int) -> bytes:
     """Make a kept neighbour an ordinary one, which the kernel forgets when nobody uses it."""
     return _message(NEW_NEIGH, _REQUEST | _ACK, sequence, _neighbour(to, NTF_USE))

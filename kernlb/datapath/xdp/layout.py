@@ -7,7 +7,6 @@ as in packets; an IPv4 address is the first 4 of 16 bytes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv6Address
@@ -232,6 +231,14 @@ class Fragment(NamedTuple):
     answers: int
 
 
+class NeighbourId(NamedTuple):
+    """struct neighbour_key"""
+
+    addr: bytes
+    ifindex: int
+    family: int
+
+
 class Explanation(NamedTuple):
     reason: int
     service: int
@@ -306,9 +313,11 @@ CONN = Layout(Conn, "I H B B I I 2s 2s 2s B x")
 COUNTERS = Layout(Counters, "Q Q Q Q Q")
 FRAGMENT_ID = Layout(FragmentId, "32s 4s B B 2x")
 FRAGMENT = Layout(Fragment, "I I I I")
+NEIGHBOUR_ID = Layout(NeighbourId, "16s I I")
 EXPLANATION = Layout(Explanation, "I I I I I I I I")
 SWEEP = Layout(Sweep, "I I I I I I I 4x")
 
+U32, U64 = Struct("=I"), Struct("=Q")
 SLOT_SIZE = 8  # of 4 bytes, and elements of arrays begin at multiples of 8
 CONN_SIZES = {AddressFamily.IPV4: 32, AddressFamily.IPV6: 64}  # with both addresses
 
@@ -323,7 +332,8 @@ def address_of(data: bytes, family: int) -> IPAddress:
 
 def run_word(run: Run) -> int:
     """As it is stored at once."""
-    return int.from_bytes(RUN.pack(run), sys.byteorder)
+    word: int = U64.unpack(RUN.pack(run))[0]
+    return word
 
 
 def server_ref(server: int, generation: int) -> int:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kernlb.daemon.destinations import Destination, Destinations
 from kernlb.daemon.events import Events
+from kernlb.daemon.hop_devices import Devices
 from kernlb.daemon.hops import QUESTIONS, ROUTES, STORM, HopKeeper
 from kernlb.datapath.xdp.hops import (
     PERMANENT,
@@ -58,6 +59,7 @@ class Kernel:
         self.asked: Counter[str] = Counter()
         self.kept: list[tuple[NextHop, bool]] = []
         self.released: list[NextHop] = []
+        self.looked_up: list[NextHop] = []
         self.refusing: dict[NextHop, int] = {}
         self.broken: OSError | None = None
         self.answers = True  # neighbours do, as soon as they are asked for
@@ -89,6 +91,10 @@ class Kernel:
             if self.answers:
                 self.put(Neighbour(to, REACHABLE, THEIRS, managed=True, ours=True))
         return {to: self.refusing[to] for to in next_hops if to in self.refusing}
+
+    def look_up(self, next_hops: Sequence[NextHop]) -> None:
+        self._ask("look up")
+        self.looked_up += next_hops
 
     def release(self, next_hops: Sequence[NextHop]) -> None:
         self._ask("release")
@@ -190,6 +196,21 @@ class World:
         self.table.writes = 0
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_devices_towards_clients_stay_whatever_servers_do(order: tuple[int, int]) -> None:
+    table = Table()
+    devices = Devices(table)
+    devices.hold([1, 2])
+    for each in order:
+        devices.enter(Unresolved("", each))
+        devices.leave(Unresolved("", each))
+    devices.heal()
+    assert table.present == {1, 2}
+    devices.enter(Unresolved("", 1))
+    devices.hold([])
+    assert table.present == {1}
+
+
 def story(test: Callable[[World], object]) -> Callable[[], None]:
     @wraps(test)
     def run() -> None:
@@ -214,6 +235,17 @@ async def test_a_thousand_servers_behind_a_gateway_are_one_neighbour(world: Worl
     await world.change(Neighbour(GATEWAY, REACHABLE, OTHERS, managed=True, ours=True))
     assert world.kernel.asked == {}
     assert world.table.writes == 1000
+
+
+@story
+async def test_a_stranger_is_looked_up_once_and_not_kept(world: World) -> None:
+    await world.serve("10.1.0.1")
+    world.forget()
+    stranger = NextHop(1, ip_address("10.0.0.254"))
+    world.keeper.look_up([stranger, stranger])
+    await world.settle()
+    await world.wait(5)
+    assert (world.kernel.looked_up, world.kernel.kept) == ([stranger], [])
 
 
 @story

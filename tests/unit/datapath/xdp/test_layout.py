@@ -33,6 +33,7 @@ STRUCTS: dict[str, Layout[Any]] = {
     "counters": layout.COUNTERS,
     "fragment_key": layout.FRAGMENT_ID,
     "fragment": layout.FRAGMENT,
+    "neighbour_key": layout.NEIGHBOUR_ID,
     "explanation": layout.EXPLANATION,
     "sweep": layout.SWEEP,
 }
