@@ -16,7 +16,7 @@ AT_ONCE = 256
 
 def take(notes: Map) -> list[NextHop]:
     """Some of them, AT_ONCE at most; those that are taken are gone."""
-    found = []
+    found: list[NextHop] = []
     while len(found) < AT_ONCE and (key := notes.next_key()) is not None:
         notes.delete(key)
         note = NEIGHBOUR_ID.unpack(key)
