@@ -10,15 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 from scapy.utils import hexdump
 
+from tests.bpf.compiling import library
 from tests.bpf.frames import (
     BACK_MAC,
     CLIENT,
@@ -123,11 +122,7 @@ class Result(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).parent / "fuzz" / "run.c"
-    library = tmp_path_factory.mktemp("fuzz") / "run.so"
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, str(source), "-o", str(library)], check=True, timeout=60)
-    return ctypes.CDLL(str(library))
+    return library("run.c", tmp_path_factory.mktemp("fuzz"))
 
 
 @pytest.fixture

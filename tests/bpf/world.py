@@ -165,10 +165,10 @@ class World:
 
     def write_conns(self, family: int, content: bytes) -> None:
         table = self.maps[f"conns{family}"]
-        if content != self.read_conns(family):
-            for index in range(table.max_entries):
-                bucket = content[index * table.stride :][: table.stride]
-                table.update(_u32(index), bucket)
+        size, before = table.stride, self.read_conns(family)
+        for at in range(0, len(content), size) if content != before else ():
+            if content[at : at + size] != before[at : at + size]:
+                table.update(_u32(at // size), content[at : at + size])
 
     def connections(self, family: int = 4, reverse: bool = False) -> list[Connection]:
         """Entries in use; those of servers' answers only when asked for."""
