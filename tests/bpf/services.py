@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 TABLES = {"sh": source_hash.table, "mh": maglev.table}
 VIP_PROTOCOLS = {"tcp": 1, "udp": 2, "sctp": 4}  # enum vip_protocol
-RUN = 256  # slots set aside for the members of a service
-TABLE = 4096  # and for its table
+TABLE = 4096  # slots set aside for the table of a service
 STRIDE = 8  # an array's elements of 4 bytes lie this far apart
 
 
@@ -92,6 +91,16 @@ class Service:
         self._publish()
         return server
 
+    def add_many(self, servers: Sequence[Server]) -> None:
+        """As one after another, but published once."""
+        for server in servers:
+            self.world.services.place(server)
+            self.servers.append(server)
+            self.write(server)
+        if self.scheduler == "wrr":
+            self._restart_wrr()
+        self._publish()
+
     def remove(self, server: Server) -> None:
         index = self.servers.index(server)
         cursor = self.read_cursor() & 0xFFFFFFFF
@@ -133,11 +142,12 @@ class Service:
 
     @property
     def _members_at(self) -> int:
-        return self.id * RUN
+        return self.id * self.world.sizes.members
 
     @property
     def _table_at(self) -> int:
-        return self.world.sizes.services * RUN + self.id * TABLE
+        sizes = self.world.sizes
+        return sizes.services * sizes.members + self.id * TABLE
 
     def _restart_wrr(self) -> None:
         """ip_vs_wrr.c, ip_vs_wrr_dest_changed(); an index equal to the count is the list's head."""

@@ -127,7 +127,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture
 def busy(network: Network) -> Iterator[World]:
-    world = World(network, Sizes(services=64, slots=1 << 19, conns4=1024, conns6=1024))
+    world = World(network, Sizes(services=64, conns4=1024, conns6=1024))
     world.reset()
     yield world
     world.close()

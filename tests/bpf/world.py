@@ -19,7 +19,7 @@ from kernlb.datapath.xdp.loading import object_path
 from tests.bpf import connections, records
 from tests.bpf.connections import TIMEOUTS, Connection
 from tests.bpf.network import Network
-from tests.bpf.services import Service, Services
+from tests.bpf.services import TABLE, Service, Services
 
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 SEED = 0x0123456789ABCDEF
@@ -37,7 +37,7 @@ class Sent:
 class Sizes(NamedTuple):
     services: int = 16  # and as many VIPs
     servers: int = 256
-    slots: int = 65536
+    members: int = 256  # a service
     conns4: int = 64  # buckets
     conns6: int = 64
     cpus: int = 0  # that share fullnat's ports; 0: as many as there are
@@ -47,7 +47,8 @@ class Sizes(NamedTuple):
             "service_ids": 2 * self.services,
             **dict.fromkeys(("services", "service_counters"), self.services),
             **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
-            **{name: getattr(self, name) for name in ("slots", "conns4", "conns6")},
+            "slots": self.services * (self.members + TABLE),
+            **{name: getattr(self, name) for name in ("conns4", "conns6")},
         }
 
 
@@ -122,6 +123,10 @@ class World:
     def limit_answers(self, per_second: int) -> None:
         at = layout.SETTINGS.offset["icmp_per_second"]
         self.settings[at : at + 4] = _u32(per_second)
+
+    def set_timeout(self, state: str, seconds: float) -> None:
+        at = layout.SETTINGS.offset["timeouts"] + 4 * records.STATES.index(state)
+        self.settings[at : at + 4] = _u32(records.ticks(seconds))
 
     def send(self, frame: bytes, program: str = "kernlb", ingress: str = "front") -> Sent:
         before = self.reasons()
