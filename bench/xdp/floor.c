@@ -87,8 +87,8 @@ static void put_answers(struct bpf_object *o)
 
 	bpf_map_update_elem(map_of(o, "conns"), &flow, &conn, 0);
 	for (i = 0; i < FLOWS_OF_ANSWERS; i++) {
-		flow.daddr = htonl(0x0b000000u | (i >> 8));
-		flow.dport = htons(1024 + (i & 0xff));
+		flow.daddr = htonl(FIRST_FLOW | (i >> 8));
+		flow.dport = htons(FIRST_FLOW_PORT + (i & 0xff));
 		bpf_map_update_elem(map_of(o, "conns"), &flow, &conn, 0);
 	}
 }

@@ -303,6 +303,8 @@ bool check_cases(bool verbose)
 			    out_length != length_wanted(c->want, &c->packet))
 				fault = "another outcome behind replay";
 		}
+		if (!fault && c->confirm)
+			fault = c->confirm(c);
 		if (fault)
 			good = false;
 		if (fault || verbose) {

@@ -38,7 +38,9 @@ struct bench_case {
 	void (*start)(struct bench_case *);  /* ahead of measuring */
 	/* after it: NULL, or what shows that the case did not do what its name says */
 	const char *(*fault)(struct bench_case *, uint64_t n);
-	void *world; /* of those three */
+	/* after the check of its frame: NULL, or what the program itself says that differs */
+	const char *(*confirm)(struct bench_case *);
+	void *world; /* of those four */
 	/* the harness's own */
 	int number, replay;
 	struct replay_state *state;

@@ -3,6 +3,7 @@
  * kernlb.c - the cases of our own program, each with what proves that it took the path it names:
  * the reason that is counted, connections that begin or do not, entries that are found again.
  */
+#include <bpf/bpf.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -39,6 +40,7 @@ enum world {
 struct path_of_case {
 	struct balancer *balancer;
 	enum path path;
+	uint32_t service;
 	struct packet forward; /* ANSWERED: what the connections are made by */
 	const struct traffic *forward_traffic;
 };
@@ -72,6 +74,34 @@ static enum reason reason_of(enum path path)
 	case NO_SERVICE: return REASON_NO_SERVICE;
 	default: return REASON_FORWARDED;
 	}
+}
+
+/* What `explain` says of the first packet: the path, and for flows that are known, that they are. */
+static const char *confirm(struct bench_case *c)
+{
+	struct path_of_case *p = c->world;
+	struct bpf_object *object = p->balancer->object;
+	struct packet packet = c->packet;
+	struct explanation why;
+	uint8_t frame[FRAME_SIZE];
+	uint32_t zero = 0;
+	int length;
+
+	if (c->traffic->flow_mask && !c->traffic->answers) { /* the first flow that replay picks */
+		packet.source = FIRST_FLOW;
+		packet.sport = FIRST_FLOW_PORT;
+	}
+	length = frame_of(&packet, frame);
+	run_once(program_of(object, "explain"), frame, &length);
+	if (bpf_map_lookup_elem(map_of(object, "explanations"), &zero, &why))
+		return "no explanation";
+	if (why.reason != reason_of(p->path))
+		return "explained by another reason";
+	if (p->path > ANSWERED)
+		return NULL;
+	if ((p->path == KNOWN || p->path == ANSWERED) && why.chosen_by != CHOSEN_CONNECTION)
+		return "explained as a flow that is not known";
+	return why.service == p->service ? NULL : "explained as another service's";
 }
 
 /* The last flows again: they must be known. */
@@ -209,7 +239,8 @@ static const struct plan plans[] = {
 	{ TURNED_OVER, ACK6_NEW, "6in6", TO(6, FORWARD_TUNNEL, TUNNEL_IPIP, 6, SERVERS), SENT_IPV6,
 	  BEGINS },
 	{ SPARSE, UDP6_1, "6in6",
-	  { 6, IPPROTO_UDP, SCHEDULE_MH, FORWARD_TUNNEL, TUNNEL_IPIP, 6, SERVERS }, SENT_IPV6, KNOWN },
+	  { 6, IPPROTO_UDP, SCHEDULE_MH, FORWARD_TUNNEL, TUNNEL_IPIP, 6, SERVERS }, SENT_IPV6,
+	  KNOWN },
 	{ SPARSE, OTHER6, "address", MH4, PASSED, NOT_OURS },
 	SCHEDULED("rr", SCHEDULE_RR),
 	SCHEDULED("wrr", SCHEDULE_WRR),
@@ -289,6 +320,7 @@ static void add_plan(const struct plan *plan)
 		.program = program_of(b->object, "kernlb"),
 		.start = start,
 		.fault = fault,
+		.confirm = confirm,
 		.world = p,
 	};
 
@@ -296,6 +328,7 @@ static void add_plan(const struct plan *plan)
 		die("no memory");
 	p->balancer = b;
 	p->path = plan->path;
+	p->service = service;
 	if (!prepared[plan->world][traffic->family == 6])
 		prepare(b, plan->world, plan->kind, c.packet);
 	prepared[plan->world][traffic->family == 6] = true;

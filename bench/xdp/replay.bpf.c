@@ -78,8 +78,8 @@ static __always_inline struct flow next_flow(void)
 	__u32 i = ((__u32)state.flow_seq++ * 0x9e3779b1u) & flow_mask;
 
 	return (struct flow){
-		.addr = bpf_htonl(0x0b000000u | (i >> 8)),
-		.port = bpf_htons(1024 + (i & 0xff)),
+		.addr = bpf_htonl(FIRST_FLOW | (i >> 8)),
+		.port = bpf_htons(FIRST_FLOW_PORT + (i & 0xff)),
 	};
 }
 

@@ -6,6 +6,8 @@
 #include <linux/types.h>
 
 #define TEMPLATE_SIZE 80 /* what replay writes of a frame, rounded up */
+#define FIRST_FLOW 0x0b000000u /* 11.0.0.0, and the port; others count on from there */
+#define FIRST_FLOW_PORT 1024
 
 struct replay_state {
 	__u64 seq;	 /* iterations in this run; the harness sets 0 */
