@@ -171,6 +171,28 @@ def test_a_fragment_long_after_the_first_is_dropped(world: World, family: int) -
     assert (sent.verdict, sent.reasons) == (DROP, {"fragment_unplaced": 1})
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason"), (({"ttl": 1}, "ttl_expired"), ({"mtu": 60}, "too_big"))
+)
+@FAMILIES
+def test_nobody_is_told_about_a_later_fragment(
+    world: World, family: int, cause: dict, reason: str
+) -> None:
+    """RFC 1122, 3.2.2, and RFC 4443, 2.4: it has no ports that would tell whose it was."""
+    server = add_server(world, Case("dsr", family, "udp"))
+    first, second, _ = fragments(datagram(family))
+    world.send(frame(first))
+    if "mtu" in cause:
+        server.mtu = cause["mtu"]
+        world.services.made[0].write(server)
+    elif family == 4:
+        second.ttl = 1
+    else:
+        second.hlim = 1
+    sent = world.send(frame(second))
+    assert (sent.verdict, sent.reasons) == (DROP, {reason: 1})
+
+
 @FAMILIES
 def test_fragments_towards_a_removed_server_are_dropped(world: World, family: int) -> None:
     server = add_server(world, Case("dsr", family, "udp"))

@@ -20,7 +20,7 @@ FAMILIES = pytest.mark.parametrize("family", (4, 6))
 
 @pytest.fixture(scope="module")
 def _wide(network: Network) -> Iterator[World]:
-    world = World(network, Sizes(conns4=2048, conns6=2048, cpus=CPUS))
+    world = World(network, Sizes(conns4=16384, conns6=16384, cpus=CPUS))
     yield world
     world.close()
 

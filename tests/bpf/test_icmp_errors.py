@@ -118,12 +118,13 @@ def test_errors_of_every_protocol_and_with_vlan_tags(
     assert sent.frame.hex() == expected.hex()
 
 
+@pytest.mark.parametrize("vlans", VLANS)
 @pytest.mark.parametrize("source", ("the server", "a router before it"))
 @pytest.mark.parametrize("protocol", ("tcp", "udp"))
 @pytest.mark.parametrize("method", ("nat", "fullnat"))
 @pytest.mark.parametrize(("family", "kind"), KINDS)
 def test_an_error_about_a_translated_packet_reaches_the_client(
-    world: World, method: str, family: int, kind: str, protocol: str, source: str
+    world: World, method: str, family: int, kind: str, protocol: str, source: str, vlans: str
 ) -> None:
     server = begin(world, method, family, protocol)
     original = request(protocol, family)
@@ -136,7 +137,8 @@ def test_an_error_about_a_translated_packet_reaches_the_client(
     dst = OURS[family] if method == "fullnat" else CLIENT[family]
     packet = icmp_error(family, kind, quote(quoted, 60), src, dst)
 
-    sent = world.send(frame(packet, src=SERVER_MAC, dst=BACK_MAC), ingress="back")
+    content = frame(packet, VLANS[vlans], src=SERVER_MAC, dst=BACK_MAC)
+    sent = world.send(content, ingress="back")
 
     assert sent.reasons == {"icmp_forwarded": 1}
     assert sent.verdict == REDIRECT

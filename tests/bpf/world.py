@@ -38,8 +38,8 @@ class Sizes(NamedTuple):
     services: int = 16  # and as many VIPs
     servers: int = 256
     members: int = 256  # a service
-    conns4: int = 64  # buckets
-    conns6: int = 64
+    conns4: int = 256  # buckets
+    conns6: int = 256
     cpus: int = 0  # that share fullnat's ports; 0: as many as there are
 
     def of_maps(self) -> dict[str, int]:
