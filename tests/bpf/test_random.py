@@ -19,12 +19,10 @@ from scapy.utils import hexdump
 
 from tests.bpf.compiling import library
 from tests.bpf.frames import (
-    BACK_MAC,
     CLIENT,
     CLIENT_MAC,
     HEADERS,
     NUMBER,
-    OUR_MAC,
     ROUTER,
     SERVER,
     SERVER_MAC,
@@ -260,7 +258,7 @@ def test_what_must_hold_of_any_packet_holds_of_a_million(busy: World, driver: ct
 
 def assert_all_were_met(reasons: Counter[str], result: Result) -> None:
     """Every fate befell many packets, or nothing was shown."""
-    print(dict(reasons), list(result.verdicts), result.valid)
+    print(f"seed {SEED}:", dict(reasons), f"{result.valid} sent on with checksums that hold")
     least = PACKETS // 2000
     expected = {
         *("not_ours", "no_service", "forwarded", "reply", "icmp_forwarded", "echo_answered"),
@@ -268,4 +266,3 @@ def assert_all_were_met(reasons: Counter[str], result: Result) -> None:
     }
     assert {name for name, count in reasons.items() if count >= least} >= expected
     assert result.valid > PACKETS // 20
-    assert BACK_MAC != OUR_MAC  # the two directions can be told apart
