@@ -118,12 +118,14 @@ static __always_inline bool same_flow(const struct conn *conn, const struct flow
 				      const __u8 family)
 {
 	const __be32 *a = conn->addr, *b = flow->addr;
+	__u32 differs; /* one branch at the end is cheaper than one a field */
 
-	if (conn->sport != flow->sport || conn->dport != flow->dport ||
-	    conn->protocol != flow->protocol || a[0] != b[0] || a[1] != b[1])
-		return false;
-	return family == FAMILY_IPV4 || (a[2] == b[2] && a[3] == b[3] && a[4] == b[4] &&
-					 a[5] == b[5] && a[6] == b[6] && a[7] == b[7]);
+	differs = (conn->sport ^ flow->sport) | (conn->dport ^ flow->dport) |
+		  (conn->protocol ^ flow->protocol) | (a[0] ^ b[0]) | (a[1] ^ b[1]);
+	if (family == FAMILY_IPV6)
+		differs |= (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]) |
+			   (a[6] ^ b[6]) | (a[7] ^ b[7]);
+	return !differs;
 }
 
 /*
