@@ -21,15 +21,21 @@ MOST_BUCKETS = 65536
 Weighted = Sequence[tuple[ServerKey, int]]
 
 
-def table(scheduler: Schedule, servers: Weighted, family: Family) -> list[int]:
+def table(
+    scheduler: Schedule, servers: Weighted, family: Family, most: int | None = None
+) -> list[int]:
     """For each slot the place in ``servers`` (newest first) of its owner; empty where the
     scheduler has no table, or nobody to fill it. The weight of a drained server is, for mh, its
-    last one."""
+    last one. ``most``: slots that there is room for."""
     if scheduler is Schedule.MH:
-        return maglev.owners(servers, family, maglev_size(len(servers))) or []
-    if scheduler is Schedule.SH:
+        size = maglev_size(len(servers))
+        if most is not None and most < size:
+            size = max((each for each in MAGLEV_SIZES if each <= most), default=size)
+        return maglev.owners(servers, family, size) or []
+    if scheduler is Schedule.SH and servers:
         weights = [max(1, weight) for _, weight in servers]
-        return source_hash.owners(*_buckets(weights)) or []
+        room = MOST_BUCKETS if most is None else max(source_hash.TABLE_SIZE, most)
+        return source_hash.owners(*_buckets(weights, room)) or []
     return []
 
 
@@ -38,7 +44,7 @@ def maglev_size(servers: int) -> int:
     return next((size for size in MAGLEV_SIZES if size >= wanted), MAGLEV_SIZES[-1])
 
 
-def _buckets(weights: list[int]) -> tuple[list[int], int]:
+def _buckets(weights: list[int], room: int) -> tuple[list[int], int]:
     """Weights as they are dealt, and the size of the table.
 
     As IPVS deals them where all servers get their turn in its table; else by common divisors, in
@@ -47,8 +53,8 @@ def _buckets(weights: list[int]) -> tuple[list[int], int]:
         common = gcd(*weights)
         weights = [weight // common for weight in weights]
     total = sum(weights)
-    if total > MOST_BUCKETS:
-        room = MOST_BUCKETS - len(weights)
-        weights = [max(1, weight * room // total) for weight in weights]
-        total = MOST_BUCKETS
+    if total > room:
+        share = max(0, room - len(weights))
+        weights = [max(1, weight * share // total) for weight in weights]
+        total = room
     return weights, max(source_hash.TABLE_SIZE, 1 << (total - 1).bit_length())

@@ -101,6 +101,6 @@ def test_wrr_takes_up_its_round_as_the_kernel_does(seed: int) -> None:
 
 
 def test_a_cursor_of_wrr_is_the_weight_above_the_index() -> None:
-    assert Turn(weight=5, index=3, max_weight=9, step=1).cursor == 5 << 32 | 3
-    assert wrr_begun([2, 4, 6]) == Turn(weight=5, index=3, max_weight=5, step=2)
+    assert Turn(weight=5, place=3, max_weight=9, step=1).cursor == 5 << 32 | 3
+    assert wrr_begun([2, 4, 6]) == Turn(weight=5, place=3, max_weight=5, step=2)
     assert wrr_begun([]) == Turn(0, 0, 0, 1)

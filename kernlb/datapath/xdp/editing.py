@@ -1,0 +1,54 @@
+"""Changing a server's entry while packets go by it, store by store.
+
+A packet may see any state between two stores: each of them is a server that can be forwarded to.
+Connections stay with it, however it is reached from now on.
+"""
+
+from __future__ import annotations
+
+from kernlb.datapath.xdp import records
+from kernlb.datapath.xdp.hop_table import write_hop
+from kernlb.datapath.xdp.inventory import TRANSLATED, Inventory
+from kernlb.datapath.xdp.layout import LOAD, SERVER, Mark, Server
+
+_METHOD = ("tunnel_port", "port", "tunnel")  # what a forwarding method goes by
+_NUMBERS = ("upper", "lower", "last_weight", "weight")
+_OVERLOADED = LOAD.offset["overloaded"] // 4
+
+
+def write_edit(inventory: Inventory, number: int, after: Server) -> None:
+    maps = inventory.maps
+    before = maps.server(number)
+    address = records.server_key(maps.servers, number).address
+    was, will_be = (each.forwarding in TRANSLATED for each in (before, after))
+    if will_be and not was:
+        inventory.marks.add(address, Mark.SERVER)
+    if _method(before) != _method(after):
+        _write_method(maps.servers, number, after)
+        write_hop(maps.servers, number, after)
+    words = maps.servers.cast("I")
+    for name in _NUMBERS:
+        words[(number * SERVER.size + SERVER.offset[name]) // 4] = getattr(after, name)
+    if after.upper == 0 or after.upper > before.upper:  # __ip_vs_update_dest()
+        maps.loads.cast("I")[number * LOAD.size // 4 + _OVERLOADED] = 0
+    if was and not will_be:
+        inventory.marks.remove(address, Mark.SERVER)
+
+
+def _method(record: Server) -> tuple[object, ...]:
+    return record.forwarding, *(getattr(record, name) for name in _METHOD)
+
+
+def _write_method(servers: memoryview, number: int, after: Server) -> None:
+    """What the new method goes by, the method, what the old one went by."""
+    content, at = SERVER.pack(after), number * SERVER.size
+    new = [name for name in _METHOD if any(_field(content, name))]
+    old = [name for name in reversed(_METHOD) if name not in new]
+    for name in (*new, "forwarding", *old):
+        start, size = SERVER.places[name]
+        servers[at + start : at + start + size] = _field(content, name)
+
+
+def _field(content: bytes, name: str) -> bytes:
+    start, size = SERVER.places[name]
+    return content[start : start + size]
