@@ -100,14 +100,14 @@ def _largest(entry: tuple[str, int]) -> tuple[int, str]:
     """,
 )
 @click.option(
-    "--pin-dir",
+    "--pins",
     type=click.Path(path_type=Path),
     default=PINS,
     metavar="DIR",
     help=f"{PINS} if not given.",
 )
 @pass_console
-def unload(console: Console, pin_dir: Path) -> int:
+def unload(console: Console, pins: Path) -> int:
     """Take the program off every interface and remove its maps, connections and all.
 
     Packets then reach the kernel's network stack. For a host whose daemon has stopped; a daemon
@@ -123,10 +123,10 @@ def unload(console: Console, pin_dir: Path) -> int:
         raise click.ClickException(
             f"cannot unload: kernlbd (pid {running.pid}) uses it; stop it first"
         )
-    from kernlb.datapath.xdp.loading import unload as unload_pins
+    from kernlb.datapath.xdp.loading import unload as unload_pinned
 
     try:
-        unload_pins(pin_dir)
+        unload_pinned(pins)
     except OSError as error:
         raise click.ClickException(str(error)) from None
     return DONE

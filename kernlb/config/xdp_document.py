@@ -73,7 +73,7 @@ class XdpDocument(_Document, frozen=True):
     slots: Annotated[
         Entries,
         doc(
-            "Members of all services and tables of the hash schedulers, 4 bytes each.",
+            "Members of all services and tables of the hash schedulers, 8 bytes each.",
             default=2**20,
         ),
     ] = 2**20

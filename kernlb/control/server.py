@@ -44,10 +44,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ControlServer:
     """Serves the control interface on a unix socket."""
 
-    def __init__(self, changes: Changes, overview: Overview, group: str) -> None:
-        self._changes = changes
-        self._overview = overview
+    def __init__(self, group: str) -> None:
         self._group = group
+        self._changes: Changes  # both from start() on
+        self._overview: Overview
         self._socket: socket.socket | None = None
         self._path = Path()
         self._runner: web.AppRunner | None = None
@@ -59,21 +59,23 @@ class ControlServer:
         self._socket = access.listen(path, self._group)
         self._path = path
 
-    async def start(self) -> None:
+    async def start(self, changes: Changes, overview: Overview) -> None:
         """Answer those who call."""
         if self._socket is None:
             raise RuntimeError("claim a socket first")
+        self._changes, self._overview = changes, overview
         self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
-        """Answer no more; what was claimed is free for the next daemon."""
+        """Answer no more; what was claimed is free for the next daemon. Twice equals once."""
         if self._runner is not None:
             await self._runner.cleanup()
         if self._socket is not None:
             self._socket.close()
             self._path.unlink(missing_ok=True)
+        self._runner = self._socket = None
 
     def application(self) -> web.Application:
         application = web.Application(

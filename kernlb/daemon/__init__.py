@@ -12,6 +12,8 @@ from pathlib import Path
 from kernlb import __version__
 from kernlb.control.protocol import SOCKET
 
+PINS = "/sys/fs/bpf/kernlb"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit status is 0 after a clean stop, 1 if it could not start."""
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         socket=arguments.socket,
         flush_on_stop=arguments.flush_on_stop,
         fake=arguments.datapath == "fake",
+        pins=arguments.pins,
     )
 
     async def serve() -> None:
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove kernlb's services and VIPs from the kernel on a clean stop",
     )
+    add("--pins", type=Path, default=Path(PINS), help="what XDP keeps in the kernel (bpffs)")
     add(
         "--datapath",
         choices=("kernel", "fake"),

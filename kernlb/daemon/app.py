@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kernlb import __version__
 from kernlb.config import Fault
@@ -35,10 +36,13 @@ from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
 from kernlb.daemon.vips import AddressDoor, VipKeeper
 from kernlb.datapath import Datapath, DatapathUnavailableError
-from kernlb.datapath.fake import FakeDatapath
+from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
 from kernlb.model import DatapathKind
 from kernlb.store import Store
+
+if TYPE_CHECKING:
+    from kernlb.daemon.xdp import XdpHost
 
 log = logging.getLogger("kernlb")
 
@@ -52,6 +56,7 @@ class Options:
     socket: Path
     flush_on_stop: bool = False
     fake: bool = False  # hold services in memory and forward nothing
+    pins: Path = Path("/sys/fs/bpf/kernlb")
 
 
 class App:
@@ -62,10 +67,28 @@ class App:
         self._settings = load_settings(options.config_dir / "kernlb.yaml")
         self._stopping = asyncio.Event()
         self._reload = asyncio.Event()
-        clock = time.time
-        self._events = Events(clock)
+        self._events = Events(time.time)
         self._runtime = RuntimeState.load(options.state_dir)
-        self._datapaths, missing = open_datapaths(options.fake)
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        control = ControlServer(self._settings.control_group)
+        try:
+            control.claim(self._options.socket)  # before the kernel: another daemon may be at work
+            self._assemble()
+            await self._work(control)
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await control.stop()
+
+    def _assemble(self) -> None:
+        options, clock = self._options, time.time
+        self._xdp: XdpHost | None = None
+        self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
         desired = Desired(self._runtime, clock)
         self._reconciler = Reconciler(
@@ -78,23 +101,19 @@ class App:
         self._changes = Changes(
             self._documents, self._reconciler, clock, self._deadlines.changed, self._read_settings
         )
-        self._overview = Overview(self._reconciler, self._audit, self._changes, missing, clock)
+        self._overview = Overview(
+            self._reconciler, self._audit, self._changes, missing, clock, self._xdp
+        )
 
-    async def run(self) -> None:
-        """Serve until told to stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        control = ControlServer(self._changes, self._overview, self._settings.control_group)
+    async def _work(self, control: ControlServer) -> None:
         metrics = MetricsServer(self._overview)
         try:
-            control.claim(self._options.socket)
             self._apply_host(self._settings)
             with _no_collection():
                 await self._changes.start()
             _log_faults(self._changes.faults)
-            await control.start()  # not before: a change beside nothing in force removes the rest
+            # not before: a change beside nothing in force removes the rest
+            await control.start(self._changes, self._overview)
             await self._start_metrics(metrics)
             log.info("kernlbd %s ready: %s", __version__, self._summary())
             notify.notify("READY=1", f"STATUS={self._summary()}")
@@ -105,7 +124,7 @@ class App:
                 await control.stop()
                 await metrics.stop()
             if self._options.flush_on_stop and self._stopping.is_set():
-                await self._flush()  # a failed start is no stop: another daemon may be at work
+                await self._flush()  # a failed start is no stop
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
@@ -127,6 +146,8 @@ class App:
                 tasks.create_task(self._reloads(), name="reload"),
                 tasks.create_task(notify.watchdog(), name="watchdog"),
             ]
+            if self._xdp is not None:
+                running.append(tasks.create_task(self._xdp.run(), name="xdp"))
             await self._stopping.wait()
             for task in running:
                 task.cancel()
@@ -154,6 +175,10 @@ class App:
         self._store.defaults = settings.defaults
         self._audit.interval = settings.audit_interval
         self._apply_host(settings)
+        if self._xdp is not None:
+            self._xdp.apply(settings.xdp)
+        elif settings.xdp.interfaces and not self._options.fake:
+            self._events.add("xdp.interfaces takes effect at the next start of kernlbd", "settings")
 
     def _apply_host(self, settings: Settings) -> None:
         for datapath in self._datapaths.values():
@@ -165,6 +190,32 @@ class App:
         outcome = await self._reconciler.flush("stop")
         for error in outcome.errors:
             log.error("%s", error)
+        if self._xdp is not None and not outcome.errors:
+            self._xdp.remove()
+
+    def _open_datapaths(self) -> tuple[dict[DatapathKind, Datapath], list[DatapathStatus]]:
+        """The datapaths of this host, and what is missing of those that it could have."""
+        found: dict[DatapathKind, Datapath] = {}
+        missing: list[DatapathStatus] = []
+        xdp = self._settings.xdp
+        if self._options.fake:
+            found[DatapathKind.IPVS] = FakeDatapath()
+            if xdp.interfaces:
+                found[DatapathKind.XDP] = FakeDatapath(features=EVERYTHING_OF_XDP)
+            return found, missing
+        try:
+            found[DatapathKind.IPVS] = IPVSDatapath()
+        except DatapathUnavailableError as error:
+            missing.append(_missing(DatapathKind.IPVS, error))
+        if xdp.interfaces:
+            from kernlb.daemon.xdp import XdpHost  # libbpf, rtnetlink: only with XDP
+
+            try:
+                self._xdp = XdpHost(xdp, self._options.pins, self._events)
+                found[DatapathKind.XDP] = self._xdp.datapath
+            except OSError as error:
+                missing.append(_missing(DatapathKind.XDP, error))
+        return found, missing
 
     def _summary(self) -> str:
         declared = self._reconciler.desired.declarations.values()
@@ -172,15 +223,9 @@ class App:
         return f"{len(declared)} services, {servers} servers"
 
 
-def open_datapaths(fake: bool) -> tuple[dict[DatapathKind, Datapath], list[DatapathStatus]]:
-    """The datapaths of this kernel, and what is missing of the others."""
-    if fake:
-        return {DatapathKind.IPVS: FakeDatapath()}, []
-    try:
-        return {DatapathKind.IPVS: IPVSDatapath()}, []
-    except DatapathUnavailableError as error:
-        log.warning("%s", error)
-        return {}, [DatapathStatus(DatapathKind.IPVS, False, detail=str(error))]
+def _missing(kind: DatapathKind, error: OSError) -> DatapathStatus:
+    log.warning("%s", error)
+    return DatapathStatus(kind, False, detail=str(error))
 
 
 @contextlib.contextmanager

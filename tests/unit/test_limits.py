@@ -96,7 +96,10 @@ def test_the_stand_in_for_xdp_refuses_the_same(changed: dict[str, Any]) -> None:
     servers = [*web.servers, *([web.sorry_server] if web.sorry_server else [])]
     if fullnat_to_nat:
         servers = [replace(each, forwarding=Forwarding.FULLNAT) for each in servers]
-    ops: list[Op] = [AddService(web.service), *(AddServer(web.service.key, each) for each in servers)]
+    ops: list[Op] = [
+        AddService(web.service),
+        *(AddServer(web.service.key, each) for each in servers),
+    ]
     failures = fake.apply(ops)
     assert failures and failures[0].refusal is Refusal.UNSUPPORTED
     assert "xdp" in str(failures[0]) or "sctp" in str(failures[0])

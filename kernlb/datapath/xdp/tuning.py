@@ -1,13 +1,12 @@
-"""Settings that may change while packets flow: timeouts, and how much is said to whom."""
+"""Timeouts as operators call them, and the states of connections that they are of. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernlb.datapath.xdp.layout import SETTINGS, TICKS_PER_SECOND, TIMEOUTS, Settings, State
+from kernlb.datapath.xdp.layout import State
 
-# What an operator calls the timeout of each state; tcp, tcpfin and udp as ipvsadm does.
-NAMES: dict[str, State] = {
+NAMES: dict[str, State] = {  # tcp, tcpfin and udp as ipvsadm has them
     "tcp": State.ESTABLISHED,
     "tcp_syn_sent": State.SYN_SENT,
     "tcp_syn_recv": State.SYN_RECV,
@@ -21,12 +20,10 @@ NAMES: dict[str, State] = {
     "sctp_init": State.SCTP_INIT,
     "sctp_closing": State.SCTP_CLOSING,
 }
-# Seconds; ip_vs_proto_tcp.c, tcp_timeouts[], for states that a balancer hardly sees.
+# ip_vs_proto_tcp.c, tcp_timeouts[], for states that a balancer hardly sees
 _FIXED = {State.NONE: 2.0, State.LISTEN: 120.0, State.SYNACK: 120.0}
 
 
-def write(memory: memoryview, timeouts: Mapping[str, float], icmp_per_second: int) -> None:
-    """``memory`` of the map `settings`; ``timeouts`` in seconds by NAMES, all of them."""
-    seconds = _FIXED | {state: timeouts[name] for name, state in NAMES.items()}
-    ticks = [max(1, round(seconds.get(state, 0.0) * TICKS_PER_SECOND)) for state in State]
-    SETTINGS.pack_into(memory, 0, Settings(TIMEOUTS.pack(*ticks), icmp_per_second))
+def by_state(timeouts: Mapping[str, float]) -> dict[State, float]:
+    """Seconds of every state that has a timeout, from seconds by NAMES."""
+    return _FIXED | {state: timeouts[name] for name, state in NAMES.items()}

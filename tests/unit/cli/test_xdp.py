@@ -173,10 +173,10 @@ def test_sizes_of_bad_settings_are_a_fault_by_line(kernlb, tmp_path):
 
 def test_unload_leaves_a_daemon_its_maps(daemon, kernlb, tmp_path):
     daemon.says("GET /v1/status", msgspec.structs.replace(views.STATUS, xdp=XDP))
-    found = kernlb("xdp", "unload", "--pin-dir", str(tmp_path / "none"))
+    found = kernlb("xdp", "unload", "--pins", str(tmp_path / "none"))
     assert found == (1, "", "error: cannot unload: kernlbd (pid 42) uses it; stop it first\n")
 
 
 def test_unloading_what_is_not_loaded_succeeds(kernlb_at, tmp_path):
-    found = kernlb_at(tmp_path / "nobody")("xdp", "unload", "--pin-dir", str(tmp_path / "none"))
+    found = kernlb_at(tmp_path / "nobody")("xdp", "unload", "--pins", str(tmp_path / "none"))
     assert found == (0, "", "")

@@ -81,11 +81,11 @@ async def listening(
     world: World, group: str = GROUP, path: Path | None = None
 ) -> AsyncIterator[Caller]:
     """A world whose control socket answers, with two services in force."""
-    control = ControlServer(world.changes, world.overview, group)
+    control = ControlServer(group)
     path = path or world.root / "control.sock"
     control.claim(path)
     await world.start(web=web("10.0.0.1", "10.0.0.2"), db=web("10.0.0.9", port=5432))
-    await control.start()
+    await control.start(world.changes, world.overview)
     try:
         yield Caller(path, world)
     finally:
@@ -501,7 +501,7 @@ async def test_the_leftover_of_a_killed_daemon_is_replaced(world: World) -> None
 @story
 async def test_a_second_daemon_is_refused_and_the_first_goes_on(world: World) -> None:
     async with listening(world) as call:
-        second = ControlServer(world.changes, world.overview, GROUP)
+        second = ControlServer(GROUP)
         with pytest.raises(OSError, match="another kernlbd does"):
             second.claim(call.path)
         await second.stop()
@@ -519,7 +519,7 @@ def test_a_daemon_too_busy_to_answer_is_still_there(world: World) -> None:
             waiting[-1].setblocking(False)
             waiting[-1].connect_ex(str(path))
         with pytest.raises(OSError, match="another kernlbd does"):
-            ControlServer(world.changes, world.overview, GROUP).claim(path)
+            ControlServer(GROUP).claim(path)
         assert path.is_socket()
         for each in waiting:
             each.close()
@@ -537,7 +537,7 @@ def test_what_is_no_socket_is_left_alone(world: World, kind: str) -> None:
         case _:
             path.symlink_to(precious)
     with pytest.raises(OSError, match=r"cannot listen on .*control.sock: "):
-        ControlServer(world.changes, world.overview, GROUP).claim(path)
+        ControlServer(GROUP).claim(path)
     assert os.path.lexists(path)
     assert precious.read_text() == "data"
 
@@ -545,4 +545,4 @@ def test_what_is_no_socket_is_left_alone(world: World, kind: str) -> None:
 def test_a_socket_that_cannot_be_made_says_where_and_why(world: World) -> None:
     path = world.root / ("x" * 200)
     with pytest.raises(OSError, match=r"cannot listen on .*x: "):
-        ControlServer(world.changes, world.overview, GROUP).claim(path)
+        ControlServer(GROUP).claim(path)

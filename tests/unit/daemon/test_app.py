@@ -173,3 +173,16 @@ def arguments(options: Options) -> list[str]:
         f"--socket={options.socket}",
         "--datapath=fake",
     ]
+
+
+@story
+async def test_a_fake_host_with_interfaces_has_a_fake_xdp_too(options: Options) -> None:
+    (options.config_dir / "kernlb.yaml").write_text(
+        "metrics_listen: false\nxdp: {interfaces: [eth0]}\n"
+    )
+    fast = web("10.0.0.1", port=81, datapath="xdp", forwarding="fullnat")
+    (options.config_dir / "services.d" / "fast.yaml").write_text(json.dumps(fast))
+    async with running(App(options), options):
+        told = await status(options)
+        assert told["services"] == {"synced": 2}
+        assert [each["kind"] for each in told["datapaths"]] == ["ipvs", "xdp"]  # type: ignore[index]

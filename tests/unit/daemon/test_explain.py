@@ -89,9 +89,7 @@ async def test_ipvs_is_not_asked(world: World) -> None:
 
 @story
 async def test_xdp_takes_the_packet_where_both_have_the_service(world: World) -> None:
-    await world.start(
-        a=web("10.0.0.1"), b=web("10.0.0.2", port=0, datapath="xdp", scheduler="rr")
-    )
+    await world.start(a=web("10.0.0.1"), b=web("10.0.0.2", port=0, datapath="xdp", scheduler="rr"))
     other = ServerKey(VIP.address, 81)
     assert world.overview.explain(L4Protocol.TCP, CLIENT, other).reason == "forwarded"
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
-from kernlb.datapath.xdp.filter import Filter, cell
+from kernlb.datapath.xdp.filter import Filter, cell, population
 from kernlb.datapath.xdp.layout import FILTER_SIZE, Mark
 from kernlb.model import IPAddress
 
@@ -61,6 +61,6 @@ def test_marks_that_nobody_uses_go_and_missing_ones_come() -> None:
         cell(SERVER): Mark.SERVER,
         cell(VIP): Mark.VIP,
     }
-    assert marks.population() == {Mark.VIP: 1, Mark.ANY_PORT: 0, Mark.SERVER: 1}
+    assert population(cells) == {Mark.VIP: 1, Mark.ANY_PORT: 0, Mark.SERVER: 1}
     marks.remove(VIP, Mark.VIP)
     assert cells[cell(VIP)] == Mark.VIP
