@@ -13,6 +13,7 @@ from tests.bpf.frames import request as packet
 from tests.bpf.network import NO_ROUTE
 from tests.bpf.test_forwarding import METHODS, Case, add_server
 from tests.bpf.test_fragments import datagram, fragments
+from tests.bpf.test_table_full import fill
 from tests.bpf.world import Sent, World
 
 CHOSEN = ("not", "connection", "template", "scheduler")
@@ -179,6 +180,13 @@ def test_every_fate_is_explained(world: World, name: str, family: int) -> None:
     prepare, reason = FATES[name]
     content = prepare(world, family)
     assert both(world, content)["reason"] == reason
+
+
+@pytest.mark.parametrize("family", (4, 6))
+def test_a_full_table_is_explained(tiny: World, family: int) -> None:
+    tiny.service("tcp", family).add(SERVER[family])
+    fill(tiny, "tcp", family)
+    assert both(tiny, frame(packet("tcp", family, sport=60000)))["reason"] == "table_full"
 
 
 def test_limited_answers_are_explained_as_if_there_were_no_limit(world: World) -> None:

@@ -73,7 +73,7 @@ class Pair(ctypes.Structure):
         *((name, ctypes.c_uint16) for name in ("port", "server_port", "vlan", "tunnel_port")),
         *((name, ctypes.c_uint8) for name in ("family", "server_family", "protocol")),
         *((name, ctypes.c_uint8) for name in ("forwarding", "tunnel", "has_server")),
-        ("pad", ctypes.c_uint8 * 2),
+        *((name, ctypes.c_uint8) for name in ("by_load", "pad")),
     )
 
 
@@ -168,6 +168,7 @@ def pair(service: Service, server: Server | None) -> Pair:
     put(made.ours, server.ours)
     made.server_port, made.vlan, made.tunnel_port = server.port, server.vlan, server.tunnel_port
     made.server_family, made.has_server = server.family, 1
+    made.by_load = service.scheduler in ("lc", "wlc")
     made.forwarding = FORWARDINGS.index(server.forwarding)
     made.tunnel = TUNNELS.index(server.tunnel)
     return made
@@ -245,7 +246,7 @@ def test_what_must_hold_of_any_packet_holds_of_a_million(busy: World, driver: ct
         count = ctypes.c_uint64(PACKETS // ROUNDS)
         with busy.network.entered():
             code = driver.run(
-                busy.programs["kernlb"].fd, front, seed, count,
+                busy.programs["kernlb"].fd, busy.programs["explain"].fd, front, seed, count,
                 ctypes.byref(source), ctypes.byref(world), ctypes.byref(result),
             )  # fmt: skip
         assert code >= 0, "the kernel does not run the program"

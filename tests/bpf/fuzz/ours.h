@@ -19,7 +19,8 @@ struct pair {
 	u16 vlan, tunnel_port;
 	u8 family, server_family, protocol, forwarding, tunnel;
 	u8 has_server; /* else a service without servers */
-	u8 pad[2];
+	u8 by_load;    /* scheduled by how many connections servers have */
+	u8 pad;
 };
 
 struct world {
@@ -73,6 +74,18 @@ static bool is_server(const struct world *w, u8 family, u8 protocol, const u8 *a
 			return true;
 	}
 	return false;
+}
+
+/* Any server of that address. */
+static const struct pair *server_of(const struct world *w, const u8 *address, u8 family)
+{
+	u32 i;
+
+	for (i = 0; i < w->count; i++)
+		if (w->pairs[i].has_server && w->pairs[i].server_family == family &&
+		    same(w->pairs[i].server, address, family))
+			return &w->pairs[i];
+	return NULL;
 }
 
 static bool is_error(const struct view *v, u8 type)

@@ -143,12 +143,40 @@ static void pick(const struct corpus *c, struct frame *f)
 	memcpy(f->data, c->data + c->offsets[i], f->length);
 }
 
+/*
+ * What `explain` said of a packet, just before. Only in a table that is full, or without ports
+ * left, may the other one drop what was to be sent. fullnat draws its ports anew each time; a
+ * connection that begins again has been uncounted before lc and wlc compare loads.
+ */
+static const char *compare(const struct world *w, const struct frame *explained, u32 verdict,
+			   const struct result *done)
+{
+	struct view o = parse(done->out.data, done->out.length);
+	const struct pair *to = o.ip ? server_of(w, o.dst, o.family) : NULL;
+
+	if (verdict != done->verdict)
+		return done->verdict == XDP_DROP_ && verdict >= XDP_TX_ ?
+			       NULL :
+			       "explain has another verdict";
+	if (verdict < XDP_TX_)
+		return NULL;
+	if (explained->length != done->out.length)
+		return "explain makes another length of it";
+	if (to && (to->forwarding == FULLNAT || to->by_load))
+		return NULL;
+	return memcmp(explained->data, done->out.data, explained->length) ?
+		       "explain makes something else of it" :
+		       NULL;
+}
+
 /* Returns 0: all held; 1: `result` has what did not; -1: the kernel did not run the program. */
-int run(int fd, u32 ifindex, u64 seed, u64 count, const struct corpus *corpus,
+int run(int fd, int explain, u32 ifindex, u64 seed, u64 count, const struct corpus *corpus,
 	const struct world *world, struct result *result)
 {
-	static struct frame other;
+	static struct frame other, explained;
 	const char *wrong;
+	bool asked;
+	u32 said;
 	u64 n;
 
 	random_state = seed;
@@ -157,12 +185,17 @@ int run(int fd, u32 ifindex, u64 seed, u64 count, const struct corpus *corpus,
 		pick(corpus, &result->in);
 		pick(corpus, &other);
 		mutate(&result->in, &other);
+		asked = chance(20);
+		if (asked && run_program(explain, ifindex, &result->in, &explained, &said))
+			return -1;
 		if (run_program(fd, ifindex, &result->in, &result->out, &result->verdict))
 			return -1;
 		result->sent++;
 		if (result->verdict < 5)
 			result->verdicts[result->verdict]++;
 		wrong = check(world, &result->in, result->verdict, &result->out);
+		if (!wrong && asked)
+			wrong = compare(world, &explained, said, result);
 		if (wrong) {
 			snprintf(result->wrong, sizeof(result->wrong), "%s", wrong);
 			return 1;
