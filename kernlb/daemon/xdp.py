@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kernlb.config.xdp_settings import XdpSettings
-from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus, XdpUnresolved
+from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus, XdpTable, XdpUnresolved
 from kernlb.daemon.events import Events
 from kernlb.daemon.hops import HopKeeper
 from kernlb.daemon.xdp_following import FollowedDatapath
@@ -30,6 +30,7 @@ from kernlb.datapath.xdp.layout import ABI_VERSION
 from kernlb.datapath.xdp.loading import ATTACHED, Loaded, load, object_path, unload
 from kernlb.datapath.xdp.memory import Sizes, memory
 from kernlb.datapath.xdp.pins import Pins
+from kernlb.datapath.xdp.sweeping import Sweeper
 from kernlb.model import L4Protocol, ServerKey
 
 NOTES_INTERVAL = 0.25  # seconds between two looks at what packets asked for
@@ -53,18 +54,19 @@ class XdpHost:
             self._loaded = _load(settings, root, events)
             stack.callback(self._loaded.close)
             self._memory = sum(each.footprint() for each in self._loaded.maps.values())
-            self.datapath = FollowedDatapath.of(self._loaded)
+            self.datapath = FollowedDatapath(self._loaded)
             self._keeper = HopKeeper(
                 HopDoor(), self.datapath, events, time.monotonic, settings.source_addresses
             )
             self.datapath.keeper = self._keeper
+            self._sweeper = Sweeper(self._loaded, self.datapath)
             self._interfaces = XdpInterfaces(root, events)
             self._tune(settings)
             stack.pop_all()
 
     def _tune(self, settings: XdpSettings) -> None:
-        self.datapath.set_timeouts(tuning.by_state(settings.timeouts))
-        self.datapath.limit_icmp(settings.icmp_per_second)
+        memory = self.datapath.maps.settings
+        tuning.write(memory, settings.timeouts, settings.icmp_per_second)
         self._interfaces.want(settings.interfaces, settings.mode)
         self._keeper.transmit_on(self._interfaces.ifindexes())
 
@@ -104,6 +106,7 @@ class XdpHost:
             self._keeper.look_up(notes)
 
     def _sweep(self) -> None:
+        self._sweeper.slice()
         self.datapath.follow()
 
     def _keep(self) -> None:
@@ -118,7 +121,8 @@ class XdpHost:
             abi=ABI_VERSION,
             memory=self._memory,
             interfaces=self._interfaces.views(),
-            tables=self.datapath.tables(),
+            tables=[XdpTable(*each) for each in self.datapath.tables()],
+            half_open=self._sweeper.swept.half_open,
             unresolved=[
                 XdpUnresolved(str(service), str(server), reason)
                 for (service, server), reason in self._keeper.problems()
@@ -137,7 +141,7 @@ class XdpHost:
         return explanation_view(answer, protocol, client, to, name)
 
     def dump(self, maps: Sequence[str]) -> list[MapDump]:
-        return []
+        return [MapDump(*each) for each in self.datapath.dump(maps)]
 
     def remove(self) -> None:
         """Detach everywhere and remove what is pinned, connections and all."""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
-from kernlb.control.protocol_xdp import XdpTable
 from kernlb.daemon.hops import HopKeeper
 from kernlb.datapath import Failure
 from kernlb.datapath.xdp.datapath import XDPDatapath
-from kernlb.datapath.xdp.loading import ATTACHED, Loaded
-from kernlb.datapath.xdp.maps import Maps
 from kernlb.plan import AddServer, Op, RemoveServer, RemoveService
 
 
@@ -20,10 +16,6 @@ class FollowedDatapath(XDPDatapath):
 
     keeper: HopKeeper
     _left = False
-
-    @classmethod
-    def of(cls, loaded: Loaded) -> Self:
-        return cls(Maps.of(loaded), loaded.programs[ATTACHED].tag, closing=loaded.close)
 
     def apply(self, ops: Sequence[Op]) -> list[Failure]:
         failures = super().apply(ops)
@@ -36,12 +28,3 @@ class FollowedDatapath(XDPDatapath):
         if self._left:
             self._left = False
             self.keeper.refresh()
-
-    def tables(self) -> list[XdpTable]:
-        """How full they are; those of connections are the sweep's to tell."""
-        sizes, inventory = self.maps.sizes, self._inventory
-        return [
-            XdpTable("services", sum(inventory.vips.values()), sizes.services),
-            XdpTable("servers", len(list(self.endpoints())), sizes.servers),
-            XdpTable("slots", sizes.slots - inventory.runs.free, sizes.slots),
-        ]
