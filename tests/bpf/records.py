@@ -88,7 +88,7 @@ def server_value(server: Server, service: int, interfaces: Interfaces) -> layout
     return layout.Server(
         addr=packed(server.address),
         source=packed(server.ours),
-        hop_ifindex=getattr(interfaces, server.interface),
+        hop_ifindex=server.ifindex or getattr(interfaces, server.interface),
         hop_dst=_mac(dst),
         hop_src=_mac(src),
         service=service,

@@ -42,6 +42,7 @@ class Server:
     source: str = ""  # ours, of the server's family
     hop_known: bool = True
     interface: str = "front"
+    ifindex: int = 0  # instead of that of `interface`
     vlan: int = 0
     mtu: int = 1500
     tunnel_port: int = 6080

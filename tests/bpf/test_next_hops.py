@@ -95,6 +95,24 @@ def test_an_answer_to_a_client_that_cannot_be_reached_is_dropped(
     assert (sent.verdict, sent.reasons) == (DROP, {what: 1})
 
 
+@pytest.mark.parametrize("earlier", (0, 2), ids=("a first packet", "a later one"))
+@pytest.mark.parametrize("method", ("dsr", "tunnel", "nat"))
+@FAMILIES
+def test_an_interface_that_is_not_ours_to_send_through(
+    world: World, family: int, method: str, earlier: int
+) -> None:
+    """It is not in `devices`: what is lost is counted as lost."""
+    service = world.service("tcp", family)
+    server = service.add({4: "10.1.0.10", 6: "fd00:1::10"}[family], forwarding=method)
+    for number in range(earlier):
+        world.send(frame(request("tcp", family, flags="A" if number else "S")))
+    server.ifindex = 1  # the loopback
+    service.write(server)
+    sent = world.send(frame(request("tcp", family, flags="A" if earlier else "S")))
+    assert sent.verdict == DROP
+    assert "forwarded" not in sent.reasons
+
+
 @FAMILIES
 def test_an_unknown_mtu_limits_nothing(world: World, family: int) -> None:
     service = world.service("udp", family)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bpf import oracle
 from tests.bpf.frames import SERVER, SERVERS, VIP, frame, request
-from tests.bpf.test_forwarding import METHODS
+from tests.bpf.test_forwarding import METHODS, Case, add_server
 from tests.bpf.world import DROP, TX, World
 
 FAMILIES = pytest.mark.parametrize("family", (4, 6))
@@ -198,6 +198,35 @@ def test_a_jumbo_packet_that_does_not_fit_is_told_so(world: World, family: int) 
     answer = oracle.answered(oracle.error(packet, kind, mtu=1480))
     assert sent.reasons == {"too_big_answered": 1}
     assert sent.frame.hex() == answer.hex()
+
+
+@pytest.mark.parametrize("egress", (0, 300))
+@pytest.mark.parametrize("method", METHODS)
+@FAMILIES
+def test_a_providers_tag_in_front_of_a_customers(
+    world: World, family: int, method: str, egress: int
+) -> None:
+    """IEEE 802.1ad: the first of two tags has a type of its own."""
+    server = add_server(world, Case(method, family, "udp", egress=egress))
+    packet = request("udp", family)
+    sent = world.send(frame(packet, (7, 8), outer_tag=0x88A8))
+    assert sent.reasons == {"forwarded": 1}
+    chosen = {"source_port": world.connection(family).source_port}
+    if server.tunnel == "gue":
+        chosen["gue_sport"] = oracle.gue_source_port(sent.frame, server)
+    assert sent.frame.hex() == oracle.to_server(packet, server, **chosen).hex()
+
+
+@FAMILIES
+def test_an_answer_keeps_priority_and_type_of_tags(world: World, family: int) -> None:
+    world.service("tcp", family)
+    packet = request("tcp", family)
+    content = bytearray(frame(packet, (7, 8), outer_tag=0x88A8))
+    content[14] |= 0xE0
+    content[18] |= 0x50
+    sent = world.send(bytes(content))
+    assert sent.reasons == {"refused": 1}
+    assert sent.frame[12:22] == content[12:22]
 
 
 def test_fullnat_has_no_sctp(world: World) -> None:

@@ -128,12 +128,17 @@ class World:
         at = layout.SETTINGS.offset["timeouts"] + 4 * records.STATES.index(state)
         self.settings[at : at + 4] = _u32(records.ticks(seconds))
 
-    def send(self, frame: bytes, program: str = "kernlb", ingress: str = "front") -> Sent:
+    def send(
+        self, frame: bytes, program: str = "kernlb", ingress: str = "front", metadata: int = 0
+    ) -> Sent:
+        """``metadata`` bytes lie in front of the frame and take that much of its headroom."""
         before = self.reasons()
+        data = bytes(metadata) + frame
         index = getattr(self.network.interfaces, ingress)
+        context = struct.pack("=6I", metadata, len(data), 0, index, 0, 0)
         with self.network.entered():
-            result = self.programs[program].test_run(frame, ingress_ifindex=index)
-        return Sent(result.retval, result.packet, dict(self.reasons() - before))
+            result = self.programs[program].test_run(data, ctx=context)
+        return Sent(result.retval, result.packet[metadata:], dict(self.reasons() - before))
 
     def reasons(self) -> Counter[str]:
         counted = self.maps["reasons"]
