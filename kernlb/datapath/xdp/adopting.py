@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kernlb.datapath.xdp import reading, records
+from kernlb.datapath.xdp.draft import Draft
 from kernlb.datapath.xdp.filter import Filter
 from kernlb.datapath.xdp.hop_table import HopTable
 from kernlb.datapath.xdp.inventory import TRANSLATED, Inventory, vip_marks
@@ -25,6 +26,7 @@ from kernlb.datapath.xdp.layout import (
     address_of,
 )
 from kernlb.datapath.xdp.maps import Maps
+from kernlb.datapath.xdp.publishing import publish
 from kernlb.datapath.xdp.slots import Runs, ServerIds, ServiceIds
 from kernlb.model import AddressKey, IPAddress
 
@@ -55,6 +57,11 @@ def adopt(maps: Maps, clock: Callable[[], float] = time.monotonic) -> Inventory:
         for number in servers:
             inventory.hops.enter(number, key, records.server_key(maps.servers, number))
     _mend_vips(inventory, services)
+    for key, number in services.items():
+        if _misdealt(maps, number, members[key]):
+            draft = Draft(inventory, key, number)
+            draft.reweighed = True
+            publish(draft, in_place=True)
     return inventory
 
 
@@ -120,3 +127,13 @@ def _mend_vips(inventory: Inventory, services: dict[AddressKey, int]) -> None:
             inventory.maps.service_ids.delete(data)
     for key in wanted.values():
         inventory.write_vip(key)
+
+
+def _misdealt(maps: Maps, number: int, members: list[int]) -> bool:
+    """Its table names others than its members, or leaves out one that may take connections."""
+    service = maps.service(number)
+    slots = set(maps.ids(service.table))
+    if not slots:
+        return False
+    weighted = {each for each in members if maps.server(each).weight}
+    return not weighted <= slots <= set(members)

@@ -1,32 +1,24 @@
 """XDP as a :class:`kernlb.datapath.Datapath`: the maps of a program that is loaded.
 
 It owns nothing that the maps do not: made anew on the same maps it goes on where another stopped,
-however that one ended. Beyond the seam it offers what only XDP has: next hops, the sweep, and the
-program's settings. Calls are for one thread at a time.
+however that one ended. Beyond the seam it offers what only XDP has: next hops, the sweep's ends,
+and its maps as text. Calls are for one thread at a time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kernlb import limits
 from kernlb.datapath import Failure, Features, ServiceStats
-from kernlb.datapath.xdp import adopting, applying, reading
+from kernlb.datapath.xdp import adopting, applying, dump, reading
 from kernlb.datapath.xdp.hops import Outcome
-from kernlb.datapath.xdp.layout import (
-    ABI_VERSION,
-    SETTINGS,
-    TICKS_PER_SECOND,
-    TIMEOUTS,
-    U32,
-    Reason,
-    State,
-)
+from kernlb.datapath.xdp.layout import ABI_VERSION, U32, Reason
 from kernlb.datapath.xdp.loading import ATTACHED, Loaded
 from kernlb.datapath.xdp.maps import Maps
-from kernlb.datapath.xdp.records import MAX_TICKS
 from kernlb.datapath.xdp.stats import Stats
+from kernlb.datapath.xdp.sweeping import Swept
 from kernlb.model import (
     DatapathKind,
     IPAddress,
@@ -41,26 +33,16 @@ from kernlb.plan import Op
 
 
 class XDPDatapath:
-    """Whoever loaded the program keeps it loaded; ``closing`` lets go of it."""
+    """Of a program that is loaded; ``close`` lets go of it, and it stays loaded."""
 
-    def __init__(
-        self,
-        maps: Maps,
-        tag: str = "",
-        clock: Callable[[], float] = time.monotonic,
-        closing: Callable[[], None] = lambda: None,
-    ) -> None:
-        """``tag`` is the program's; ``clock`` seconds, monotonic."""
-        self.maps = maps
-        self._tag = tag
-        self._closing = closing
-        self._inventory = adopting.adopt(maps, clock)
+    def __init__(self, loaded: Loaded, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes up what is in the maps. ``clock``: seconds, monotonic."""
+        self.maps = Maps.of(loaded)
+        self._loaded = loaded
+        self._inventory = adopting.adopt(self.maps, clock)
         self._hops = self._inventory.hops
-        self._stats = Stats(maps, clock)
-
-    @classmethod
-    def of(cls, loaded: Loaded) -> XDPDatapath:
-        return cls(Maps.of(loaded), loaded.programs[ATTACHED].tag, closing=loaded.close)
+        self._stats = Stats(self.maps, clock)
+        self._swept = Swept()
 
     @property
     def kind(self) -> DatapathKind:
@@ -68,10 +50,10 @@ class XDPDatapath:
 
     @property
     def version(self) -> str:
-        return f"ABI {ABI_VERSION}, program {self._tag}" if self._tag else f"ABI {ABI_VERSION}"
+        return f"ABI {ABI_VERSION}, program {self._loaded.programs[ATTACHED].tag}"
 
     def close(self) -> None:
-        self._closing()
+        self._loaded.close()
 
     def features(self) -> Features:
         return Features(
@@ -135,41 +117,36 @@ class XDPDatapath:
 
     # The sweep (sweeping).
 
-    def sweep_begins(self) -> None:
-        """A sweep of all connections begins: see slots.ServerIds."""
+    def sweep_begins(self) -> int:
+        """A sweep of all connections begins. Returns how many entries of `servers` it may meet."""
         self._inventory.server_ids.sweep_begins()
+        return self._inventory.server_ids.end
 
-    def sweep_ended(self) -> None:
-        """It has been everywhere, and ids that were at rest may be used again."""
+    def sweep_ended(self, swept: Swept) -> None:
+        """It has been everywhere: no connection names a server that was gone when it began."""
         self._inventory.server_ids.sweep_ended()
         self._stats.forget()
+        self._swept = swept
 
-    # What the program goes by, and what it counted.
+    # What there is to tell.
 
-    def set_timeouts(self, seconds: Mapping[State, float]) -> None:
-        """Of connections by their state; those that are not named stay."""
-        settings = SETTINGS.unpack(self.maps.settings)
-        ticks = list(TIMEOUTS.unpack(settings.timeouts))
-        for state, value in seconds.items():
-            ticks[state] = min(max(1, round(value * TICKS_PER_SECOND)), MAX_TICKS)
-        words = self.maps.settings.cast("I")
-        for state in State:
-            words[state] = ticks[state]
-
-    def timeouts(self) -> dict[State, float]:
-        """Seconds."""
-        settings = SETTINGS.unpack(self.maps.settings)
-        ticks = TIMEOUTS.unpack(settings.timeouts)
-        return {state: ticks[state] / TICKS_PER_SECOND for state in State}
-
-    def limit_icmp(self, per_second: int) -> None:
-        """Errors and resets that one CPU sends, at most; 0: as many as it takes."""
-        self.maps.settings.cast("I")[SETTINGS.offset["icmp_per_second"] // 4] = per_second
+    def tables(self) -> list[tuple[str, int, int]]:
+        """Name, entries in use, and entries; connections as of the last whole sweep."""
+        sizes, inventory = self.maps.sizes, self._inventory
+        return [
+            ("services", inventory.vips.total(), sizes.services),
+            ("servers", len(inventory.hops), sizes.servers),
+            ("slots", sizes.slots - inventory.runs.free, sizes.slots),
+            ("conns4", self._swept.used4, sizes.conns4),
+            ("conns6", self._swept.used6, sizes.conns6),
+        ]
 
     def reasons(self) -> dict[Reason, int]:
-        """Packets by what became of them."""
-        return {reason: self._sum(reason) for reason in Reason}
+        """Packets by what became of them, since the maps were made."""
+        return reading.reasons(self.maps)
 
-    def _sum(self, reason: Reason) -> int:
-        value = self.maps.reasons.lookup(U32.pack(reason)) or b""
-        return sum(memoryview(value).cast("Q"))
+    def dump(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """Maps as text, by their names. None named: all but those of connections.
+
+        Raises ValueError for unknown ones."""
+        return dump.dump(self.maps, names)

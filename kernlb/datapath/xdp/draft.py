@@ -35,12 +35,12 @@ class Draft:
         self.removed: list[int] = []
         self.place = number  # of the service as it is to be
         self.grows = False  # set by an op that needs more room than there was
-        self.reweighed = False
+        self.reweighed = False  # a server came, went or changed: a table is to be dealt anew
         self._places: dict[Identity, int] | None = None
 
     @property
     def changed(self) -> bool:
-        return bool(self.new or self.edited or self.removed) or self.after != self.before
+        return self.reweighed or self.after != self.before
 
     def take(self, op: Op) -> Refused | None:
         """Any op but RemoveService, which ends a draft. Returns why it is refused."""

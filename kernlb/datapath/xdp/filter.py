@@ -57,7 +57,8 @@ class Filter:
                 del self._users[at, mark]
                 self._cells[at] &= ~mark
 
-    def population(self) -> dict[Mark, int]:
-        """Cells that bear each mark."""
-        content = bytes(self._cells[:FILTER_SIZE])
-        return {mark: sum(1 for each in content if each & mark) for mark in Mark}
+
+def population(cells: memoryview) -> dict[Mark, int]:
+    """Cells that bear each mark."""
+    used = [each for each in bytes(cells[:FILTER_SIZE]) if each]
+    return {mark: sum(1 for each in used if each & mark) for mark in Mark}

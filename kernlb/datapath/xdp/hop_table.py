@@ -39,6 +39,10 @@ class HopTable:
         self._at: dict[IPAddress, set[int]] = {}
         self._outcomes: dict[IPAddress, Outcome] = {}
 
+    def __len__(self) -> int:
+        """Servers."""
+        return len(self._endpoints)
+
     def endpoints(self) -> Iterable[tuple[ServiceKey, ServerKey]]:
         """Every real server that there is."""
         return self._endpoints.values()

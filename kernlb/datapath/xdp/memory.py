@@ -50,7 +50,8 @@ class Sizes:
     def of_maps(self) -> dict[str, int]:
         """``max_entries`` of each map whose size is to be chosen."""
         return {
-            **dict.fromkeys(("service_ids", "services", "service_counters"), self.services),
+            "service_ids": 2 * self.services,  # an entry for each of their addresses as well
+            **dict.fromkeys(("services", "service_counters"), self.services),
             **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
             "slots": self.slots,
             "conns4": self.buckets4,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from kernlb.datapath.xdp import records
-from kernlb.datapath.xdp.layout import SERVER, U32, ServerFlag, Service, ServiceFlag
+from kernlb.datapath.xdp.layout import SERVER, U32, Reason, ServerFlag, Service, ServiceFlag
 from kernlb.datapath.xdp.maps import Maps
 from kernlb.model import AddressKey, ServiceKey, ServiceState, VirtualService
 
@@ -71,3 +71,10 @@ def fingerprint(maps: Maps, key: ServiceKey) -> bytes | None:
     for server in sorted(records.configured(maps.servers, each) for each in found):
         digest.update(repr(server).encode())
     return digest.digest()
+
+
+def reasons(maps: Maps) -> dict[Reason, int]:
+    """Packets of all CPUs."""
+    content = memoryview(maps.reasons.read_array()).cast("Q").tolist()
+    cpus = maps.reasons.stride // 8
+    return {each: sum(content[each * cpus : (each + 1) * cpus]) for each in Reason}

@@ -70,11 +70,14 @@ class Stats:
 def counted(table: Table, numbers: Iterable[int]) -> dict[int, Counters]:
     """Totals by entry; neighbours are read by one call."""
     found: dict[int, Counters] = {}
-    for first, last in _stretches(sorted(set(numbers))):
+    wanted = set(numbers)
+    for first, last in _stretches(sorted(wanted)):
         content = table.read_array(first, last - first + 1)
         cpus = table.stride // COUNTERS.size
         sums = Struct(f"={COUNTERS.size // 8 * cpus}Q")
         for number, row in enumerate(sums.iter_unpack(content), first):
+            if number not in wanted:
+                continue
             packets_in, bytes_in, packets_out, bytes_out, connections = (
                 sum(row[at :: COUNTERS.size // 8]) for at in range(COUNTERS.size // 8)
             )
