@@ -116,6 +116,35 @@ def test_a_network_of_clients_stays_on_its_server(
 
 
 @FAMILIES
+def test_persistence_on_every_port_holds_for_all_ports(world: World, family: int) -> None:
+    service = world.service("tcp", family, port=0, persistence=300)
+    for address in SERVERS[family][:3]:
+        service.add(address)
+    for dport in (21, 80, 50000):
+        world.send(frame(request("tcp", family, sport=dport, dport=dport)))
+    entries = world.connections(family)
+    assert len(entries) == 4  # three, and the template
+    assert len({each.server for each in entries}) == 1
+
+
+@pytest.mark.parametrize("outer", (4, 6))
+@FAMILIES
+def test_gue_spreads_flows_over_source_ports_and_keeps_each_on_its_own(
+    world: World, family: int, outer: int
+) -> None:
+    """So that routers and network cards on the way may spread them too (RFC 8086, 3.2)."""
+    service = world.service("udp", family)
+    server = service.add(SERVER[outer], forwarding="tunnel", tunnel="gue")
+    ports = []
+    for sport in range(2000, 2064):
+        content = frame(request("udp", family, sport=sport))
+        each = {oracle.gue_source_port(world.send(content).frame, server) for _ in range(3)}
+        assert len(each) == 1
+        ports += each
+    assert len(set(ports)) > 60
+
+
+@FAMILIES
 def test_persistence_ends_with_its_time(world: World, family: int) -> None:
     service = world.service("tcp", family, persistence=100)
     servers = [service.add(address) for address in SERVERS[family][:2]]
