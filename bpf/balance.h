@@ -162,36 +162,26 @@ static __always_inline __u8 first_state(const struct packet *p)
 	}
 }
 
-/* An entry for a server's answers, linked with that of the connection; both, or neither. */
-static __always_inline enum reason remember_answers(const struct packet *p,
-						    const struct server *server,
-						    const struct entry *entry)
+/* An entry for a server's answers; which connection's, it does not know yet. */
+static __always_inline __u32 remember_answers(const struct packet *p, const struct server *server,
+					      __u32 ref)
 {
-	struct entry back = {
-		.word = { .server = entry->word.server, .flags = CONN_USED | CONN_REVERSE },
-		.peer = p->why.conn,
+	struct entry entry = {
+		.word = { .server = ref, .flags = CONN_USED | CONN_REVERSE },
+		.peer = NONE,
 		.now = p->now,
 	};
 	struct flow answers = {};
-	struct found made = { .index = p->why.conn };
-	struct conn *conn;
-	__u32 index;
 
-	answers_of(&p->flow, server, entry->source_port, &answers);
-	index = conn_insert(&answers, &back);
-	conn = conn_at(made.index, p->flow.family);
-	if (!conn)
-		return REASON_TABLE_FULL;
-	if (index != NONE) {
-		WRITE_ONCE(conn->peer, index);
-		return GO_ON;
-	}
-	made.word.word = READ_ONCE(conn->word.word);
-	conn_take(made.index, made.word.word, 0, p->flow.family);
-	return REASON_TABLE_FULL;
+	answers_of(&p->flow, server, p->source_port, &answers);
+	return conn_insert(&answers, &entry);
 }
 
-/* Entries for the connection, and for its answers where they come back through here. */
+/*
+ * Entries for the connection, and for its answers where they come back through here: both, or
+ * neither.  The answers' comes first.  Nobody takes it away before it is linked, whereas the
+ * connection, being half open, may be driven out at any moment.
+ */
 static __noinline enum reason remember(struct packet *p, const struct server *server, __u32 id)
 {
 	struct entry entry = {
@@ -202,15 +192,26 @@ static __noinline enum reason remember(struct packet *p, const struct server *se
 		.now = p->now,
 		.source_port = p->source_port,
 	};
+	union conn_word word;
+	struct conn *answers;
 
 	if (is_active(entry.word.state))
 		entry.word.flags |= CONN_ACTIVE;
-	if (server->forwarding >= FORWARD_NAT)
+	if (server->forwarding >= FORWARD_NAT) {
 		entry.word.flags |= CONN_BOTH_WAYS;
+		entry.peer = remember_answers(p, server, entry.word.server);
+		if (entry.peer == NONE)
+			return REASON_TABLE_FULL;
+	}
 	p->why.conn = conn_insert(&p->flow, &entry);
-	if (p->why.conn == NONE)
-		return REASON_TABLE_FULL;
-	return server->forwarding < FORWARD_NAT ? GO_ON : remember_answers(p, server, &entry);
+	answers = entry.peer == NONE ? NULL : conn_at(entry.peer, p->flow.family);
+	if (answers && p->why.conn != NONE) {
+		WRITE_ONCE(answers->peer, p->why.conn);
+	} else if (answers) {
+		word.word = READ_ONCE(answers->word.word);
+		conn_take(entry.peer, word.word, 0, p->flow.family);
+	}
+	return p->why.conn == NONE ? REASON_TABLE_FULL : GO_ON;
 }
 
 /* TCP begins with SYN; only hashing finds the server of a connection that began elsewhere. */
@@ -240,6 +241,8 @@ __noinline int begin(struct packet *p)
 	service = service_at(p->why.service);
 	if (!service)
 		return REASON_NO_SERVICE;
+	if (!is_host(p->flow.addr, p->flow.family))
+		return REASON_MALFORMED;
 	if (!may_begin(p, service))
 		return REASON_NO_CONNECTION;
 
@@ -263,16 +266,18 @@ __noinline int begin(struct packet *p)
 		if (!p->source_port)
 			return REASON_NO_SOURCE_PORT;
 	}
-	if (p->dry)
-		return GO_ON;
-	if (persistent && p->why.chosen_by == CHOSEN_SCHEDULER)
+	if (persistent && p->why.chosen_by == CHOSEN_SCHEDULER && !p->dry)
 		remember_template(p, service, SERVER_REF(id, server->generation));
 	if (service->flags & SERVICE_ONE_PACKET && server->forwarding < FORWARD_NAT)
 		return GO_ON;
-	stop = remember(p, server, id);
+	if (p->dry)
+		stop = conn_may_insert(&p->flow, p->now) ? GO_ON : REASON_TABLE_FULL;
+	else
+		stop = remember(p, server, id);
 	if (stop == REASON_TABLE_FULL && is_hashed(service) && server->forwarding < FORWARD_NAT) {
-		count_reason(REASON_TABLE_FULL); /* its next packet hashes to the same server */
-		return GO_ON;
+		if (!p->dry)
+			count_reason(REASON_TABLE_FULL);
+		return GO_ON; /* its next packet hashes to the same server */
 	}
 	return stop;
 }

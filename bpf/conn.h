@@ -262,7 +262,7 @@ __noinline int conn_take(__u32 index, __u64 word_seen, __u64 instead, __u8 famil
 	union conn_word word = { word_seen };
 	__u32 peer;
 
-	if (!conn)
+	if (!conn || word.flags & CONN_BUSY)
 		return false;
 	peer = READ_ONCE(conn->peer);
 	if (!__sync_bool_compare_and_swap(&conn->word.word, word.word, instead))
@@ -290,6 +290,36 @@ static __always_inline bool begins_again(const struct packet *p, union conn_word
 	       (word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE);
 }
 
+/* The connection of an entry of answers, if both still belong together. */
+static __always_inline struct conn *connection_of(__u32 reverse, struct found *found,
+						  const __u8 family)
+{
+	struct conn *answers = conn_at(reverse, family), *conn;
+
+	if (!answers)
+		return NULL;
+	found->index = READ_ONCE(answers->peer);
+	conn = conn_at(found->index, family);
+	if (!conn)
+		return NULL;
+	found->word.word = READ_ONCE(conn->word.word);
+	if (!(found->word.flags & CONN_USED) || found->word.flags & CONN_REVERSE ||
+	    READ_ONCE(conn->peer) != reverse)
+		return NULL;
+	return conn;
+}
+
+/* Answers whose connection is gone.  A new pair of entries is not linked at once. */
+#define ORPHAN_TICKS 2
+
+static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u32 now,
+				      const __u8 family)
+{
+	struct found found;
+
+	return now - conn->seen > ORPHAN_TICKS && !connection_of(index, &found, family);
+}
+
 /* How readily an entry gives way: the larger, the sooner; 0: not at all. */
 __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 {
@@ -300,8 +330,10 @@ __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 	if (!conn)
 		return 0;
 	word.word = READ_ONCE(conn->word.word);
-	if (word.flags & (CONN_BUSY | CONN_REVERSE))
+	if (word.flags & CONN_BUSY)
 		return 0;
+	if (word.flags & CONN_REVERSE)
+		return is_orphan(conn, index, now, family) ? 0xffffffff : 0;
 	if (is_expired(conn, word, now))
 		return 0xffffffff;
 	age = now - READ_ONCE(conn->seen);
@@ -328,15 +360,15 @@ static __always_inline __u32 free_place(__u64 hash, const __u8 family)
 	return NONE;
 }
 
-/* None is free: whoever yields most readily of the eight, but for the one that it belongs to. */
-__noinline __u32 taken_place(__u64 hash, __u32 now, __u32 peer, __u8 family)
+/* None is free: whoever yields most readily of the eight. */
+__noinline __u32 taken_place(__u64 hash, __u32 now, __u8 family)
 {
 	__u32 best = NONE, most = 0, index, readily;
 	int i;
 
 	for (i = 0; i < 2 * CONN_WAYS; i++) {
 		index = bucket_of(hash, i >= CONN_WAYS, family) * CONN_WAYS + i % CONN_WAYS;
-		readily = index == peer ? 0 : yielding(index, now, family);
+		readily = yielding(index, now, family);
 		if (readily > most) {
 			most = readily;
 			best = index;
@@ -353,6 +385,23 @@ struct entry {
 	__be16 source_port;
 };
 
+static __always_inline __u32 place_in(__u64 hash, __u32 now, const __u8 family)
+{
+	__u32 index = free_place(hash, family);
+
+	return index == NONE ? taken_place(hash, now, family) : index;
+}
+
+/* Would there be a place?  For those who only ask. */
+__noinline int conn_may_insert(const struct flow *flow, __u32 now)
+{
+	if (!flow)
+		return false;
+	if (flow->family == FAMILY_IPV4)
+		return place_in(flow_hash(flow, FAMILY_IPV4), now, FAMILY_IPV4) != NONE;
+	return place_in(flow_hash(flow, FAMILY_IPV6), now, FAMILY_IPV6) != NONE;
+}
+
 static __always_inline __u32 insert_in(const struct flow *flow, const struct entry *entry,
 				       const __u8 family)
 {
@@ -362,14 +411,12 @@ static __always_inline __u32 insert_in(const struct flow *flow, const struct ent
 	__u32 index;
 
 	word.tag = tag_of(hash);
-	index = free_place(hash, family);
-	if (index == NONE)
-		index = taken_place(hash, entry->now, entry->peer, family);
+	index = place_in(hash, entry->now, family);
 	conn = conn_at(index, family);
 	if (index == NONE || !conn)
 		return NONE;
 	was.word = READ_ONCE(conn->word.word);
-	if (was.flags & CONN_BUSY || !conn_take(index, was.word, conn_busy().word, family))
+	if (!conn_take(index, was.word, conn_busy().word, family))
 		return NONE; /* another CPU was faster: as if the table were full */
 	conn->seen = entry->now;
 	conn->peer = entry->peer;

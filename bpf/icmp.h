@@ -347,6 +347,8 @@ static __always_inline enum reason answer_echo(struct xdp_md *ctx, struct packet
 	icmp->type = answered;
 	icmp->checksum = csum_update(icmp->checksum, csum_diff16(bpf_htons(asked << 8),
 								 bpf_htons(answered << 8)));
+	if (!icmp->checksum) /* nothing but zeros is the one content that RFC 1624 fails for */
+		icmp->checksum = 0xffff;
 	if (family == FAMILY_IPV4) {
 		if ((void *)(ip + 1) > end_of(ctx))
 			return REASON_MALFORMED;

@@ -95,6 +95,16 @@ struct packet {
 	struct why why;
 };
 
+/* A source that something may be sent to: not multicast, not reserved, not a loopback. */
+static __always_inline bool is_host(const __be32 *addr, __u8 family)
+{
+	__u32 first = bpf_ntohl(addr[0]);
+
+	if (family == FAMILY_IPV4)
+		return first >> 24 != 0 && first >> 24 != 127 && first < 0xe0000000;
+	return first >> 24 != 0xff && (addr[0] | addr[1] | addr[2] || bpf_ntohl(addr[3]) > 1);
+}
+
 static __always_inline bool is_icmp(const struct packet *p)
 {
 	return p->flow.protocol ==

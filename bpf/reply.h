@@ -8,25 +8,6 @@
 #ifndef KERNLB_REPLY_H
 #define KERNLB_REPLY_H
 
-/* The connection of an entry of answers, if both still belong together. */
-static __always_inline struct conn *connection_of(__u32 reverse, struct found *found,
-						  const __u8 family)
-{
-	struct conn *answers = conn_at(reverse, family), *conn;
-
-	if (!answers)
-		return NULL;
-	found->index = READ_ONCE(answers->peer);
-	conn = conn_at(found->index, family);
-	if (!conn)
-		return NULL;
-	found->word.word = READ_ONCE(conn->word.word);
-	if (!(found->word.flags & CONN_USED) || found->word.flags & CONN_REVERSE ||
-	    READ_ONCE(conn->peer) != reverse)
-		return NULL;
-	return conn;
-}
-
 /* The answer as the client is to see it: from the VIP, to where the client is. */
 static __always_inline enum reason reply_by(struct xdp_md *ctx, struct packet *p,
 					    __u32 index, const __u8 family)

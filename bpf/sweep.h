@@ -8,21 +8,11 @@
 #ifndef KERNLB_SWEEP_H
 #define KERNLB_SWEEP_H
 
-#define ORPHAN_TICKS 2 /* a new pair of entries is not linked at once */
-
 struct sweep_walk {
 	__u32 now;
 	__u32 first, recount;
 	__u32 used, expired, half_open;
 };
-
-static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u32 now,
-				      const __u8 family)
-{
-	struct found found;
-
-	return now - conn->seen > ORPHAN_TICKS && !connection_of(index, &found, family);
-}
 
 static __always_inline void recount(union conn_word word)
 {
