@@ -103,33 +103,39 @@ class Draft:
     def _set_server(self, op: Op, server: RealServer) -> Refused | None:
         if (refused := refusals.of_server(self.key, server)) is not None:
             return refused
-        number = self._index().get(records.identity_of(server.key))
+        name = server.key
+        identity = records.identity_of(name)
+        number = self._index().get(identity)
         if number is not None:
-            self._edit_server(number, server)
+            self._edit_server(number, server, identity)
             return None
         if isinstance(op, EditServer):
             return NO_SERVER
-        return self._add_server(server)
+        return self._add_server(server, name, identity)
 
-    def _add_server(self, server: RealServer) -> Refused | None:
+    def _add_server(
+        self, server: RealServer, name: ServerKey, identity: Identity
+    ) -> Refused | None:
         taken = self.inventory.take_server()
         if taken is None:
             return refusals.full("servers")
         number, generation = taken
         assert isinstance(self.key, AddressKey) and self.place is not None
-        record = records.server_record(server, self.key, self.place, generation)
+        record = records.server_record(server, identity, self.key, self.place, generation)
         record = self.inventory.hops.resolved(server.address, record)
-        self.new[number] = record, server.key
+        self.new[number] = record, name
         self.grows = True
         self.members.append(number)
-        self._index()[records.identity_of(server.key)] = number
+        self._index()[identity] = number
         self._reweigh()
         return None
 
-    def _edit_server(self, number: int, server: RealServer) -> None:
+    def _edit_server(self, number: int, server: RealServer, identity: Identity) -> None:
         assert isinstance(self.key, AddressKey)
         before = self.record(number)
-        wanted = records.server_record(server, self.key, before.service, before.generation)
+        wanted = records.server_record(
+            server, identity, self.key, before.service, before.generation
+        )
         after = before._replace(
             weight=wanted.weight,
             upper=wanted.upper,

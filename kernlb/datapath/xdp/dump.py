@@ -154,12 +154,10 @@ def _fragments(maps: Maps) -> Lines:
 
 
 def _counters(table: Table, names: dict[int, str]) -> Lines:
-    for number, each in sorted(counted(table, names).items()):
-        yield (
-            f"{number} {names[number]} connections {each.connections} "
-            f"packets_in {each.packets_in} bytes_in {each.bytes_in} "
-            f"packets_out {each.packets_out} bytes_out {each.bytes_out}"
-        )
+    words = ("connections", "packets_in", "packets_out", "bytes_in", "bytes_out")
+    for number, totals in sorted(counted(table, names).items()):
+        pairs = (f"{word} {total}" for word, total in zip(words, totals, strict=True))
+        yield f"{number} {names[number]} {' '.join(pairs)}"
 
 
 def _service_counters(maps: Maps) -> Lines:

@@ -6,10 +6,9 @@ Connections stay with it, however it is reached from now on.
 
 from __future__ import annotations
 
-from kernlb.datapath.xdp import records
 from kernlb.datapath.xdp.hop_table import write_hop
 from kernlb.datapath.xdp.inventory import TRANSLATED, Inventory
-from kernlb.datapath.xdp.layout import LOAD, SERVER, Mark, Server
+from kernlb.datapath.xdp.layout import LOAD, SERVER, Mark, Server, address_of
 
 _METHOD = ("tunnel_port", "port", "tunnel")  # what a forwarding method goes by
 _NUMBERS = ("upper", "lower", "last_weight", "weight")
@@ -19,8 +18,8 @@ _OVERLOADED = LOAD.offset["overloaded"] // 4
 def write_edit(inventory: Inventory, number: int, after: Server) -> None:
     maps = inventory.maps
     before = maps.server(number)
-    address = records.server_key(maps.servers, number).address
-    was, will_be = (each.forwarding in TRANSLATED for each in (before, after))
+    address = address_of(before.addr, before.family)
+    was, will_be = before.forwarding in TRANSLATED, after.forwarding in TRANSLATED
     if will_be and not was:
         inventory.marks.add(address, Mark.SERVER)
     if _method(before) != _method(after):
@@ -28,7 +27,8 @@ def write_edit(inventory: Inventory, number: int, after: Server) -> None:
         write_hop(maps.servers, number, after)
     words = maps.servers.cast("I")
     for name in _NUMBERS:
-        words[(number * SERVER.size + SERVER.offset[name]) // 4] = getattr(after, name)
+        if getattr(after, name) != getattr(before, name):
+            words[(number * SERVER.size + SERVER.offset[name]) // 4] = getattr(after, name)
     if after.upper == 0 or after.upper > before.upper:  # __ip_vs_update_dest()
         maps.loads.cast("I")[number * LOAD.size // 4 + _OVERLOADED] = 0
     if was and not will_be:

@@ -13,6 +13,7 @@ from kernlb.datapath.xdp.layout import FILTER_SIZE, Mark
 from kernlb.model import IPAddress
 
 _SPREAD = 0x9E3779B1
+_PARTS = {marks: [each.value for each in Mark if each & marks] for marks in map(Mark, range(8))}
 
 
 def cell(address: IPAddress) -> int:
@@ -29,29 +30,29 @@ class Filter:
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
-        self._users: Counter[tuple[int, Mark]] = Counter()
+        self._users: Counter[tuple[int, int]] = Counter()  # cell and mark
 
     def adopt(self, marks: Iterable[tuple[IPAddress, Mark]]) -> None:
         """These are all there are; marks that nobody uses go."""
         for address, mark in marks:
             self.add(address, mark)
         wanted = bytearray(FILTER_SIZE)
-        for at, mark in self._users:
-            wanted[at] |= mark
+        for at, bit in self._users:
+            wanted[at] |= bit
         for at in range(FILTER_SIZE):
             if self._cells[at] != wanted[at]:
                 self._cells[at] = wanted[at]
 
     def add(self, address: IPAddress, marks: Mark) -> None:
         at = cell(address)
-        for mark in marks:
+        for mark in _PARTS[marks]:
             self._users[at, mark] += 1
-        self._cells[at] |= marks
+            self._cells[at] |= mark
 
     def remove(self, address: IPAddress, marks: Mark) -> None:
         """Once for each time it was added."""
         at = cell(address)
-        for mark in marks:
+        for mark in _PARTS[marks]:
             self._users[at, mark] -= 1
             if not self._users[at, mark]:
                 del self._users[at, mark]

@@ -61,7 +61,10 @@ class HopTable:
 
     def resolved(self, address: IPAddress, record: Server) -> Server:
         """The record with the hop of its address."""
-        return with_hop(record, self._outcomes.get(address))
+        outcome = self._outcomes.get(address)
+        if outcome is None and record.forwarding != Forward.TUNNEL and not record.mtu:
+            return record  # as it is
+        return with_hop(record, outcome)
 
     def set_hop(self, address: IPAddress, outcome: Outcome) -> None:
         """Of every server at this address, those to come included."""

@@ -68,8 +68,7 @@ def fingerprint(maps: Maps, key: ServiceKey) -> bytes | None:
         return None
     digest = blake2b(records.configured_service(maps.services, number), digest_size=16)
     found = members(maps, maps.service(number))
-    for server in sorted(records.configured(maps.servers, each) for each in found):
-        digest.update(repr(server).encode())
+    digest.update(repr(sorted(records.configured(maps.servers, n) for n in found)).encode())
     return digest.digest()
 
 

@@ -53,6 +53,11 @@ _SCHEDULERS: dict[int, Scheduler] = {number: each for each, number in SCHEDULES.
 _FORWARDINGS: dict[int, Forwarding] = {number: each for each, number in FORWARDS.items()}
 _TUNNELS: dict[int, TunnelType] = {number: each for each, number in TUNNELS.items()}
 
+_TRANSLATED = (Forwarding.NAT, Forwarding.FULLNAT)
+_ALIVE = int(ServerFlag.ALIVE)
+_NO_PORT = bytes(2)
+_NO_HOP = (bytes(16), 0, bytes(6), bytes(6))  # source, ifindex, both Ethernet addresses
+
 MAX_TICKS = 2**31 - 1  # ages are compared modulo 2^32
 
 Identity = tuple[bytes, int, bytes]  # of a server within its service: addr, family, declared port
@@ -133,32 +138,32 @@ def service_of(record: Service) -> VirtualService:
     )
 
 
-def server_record(server: RealServer, key: AddressKey, service: int, generation: int) -> Server:
+def server_record(
+    server: RealServer, identity: Identity, key: AddressKey, service: int, generation: int
+) -> Server:
     """Alive, its next hop not known."""
-    port, tunnel = server.port.to_bytes(2, "big"), server.tunnel
-    translated = server.forwarding in (Forwarding.NAT, Forwarding.FULLNAT) and key.port
-    return Server(
-        addr=address_bytes(server.address),
-        source=bytes(16),
-        hop_ifindex=0,
-        hop_dst=bytes(6),
-        hop_src=bytes(6),
-        service=service,
-        generation=generation,
-        flags=ServerFlag.ALIVE,
-        family=server.address.version,
-        forwarding=FORWARDS[server.forwarding],
-        weight=server.weight,
-        port=port if translated else bytes(2),
-        mtu=0,
-        vlan=bytes(2),
-        tunnel=TUNNELS[tunnel.type] if tunnel else 0,
-        tunnel_port=tunnel.port.to_bytes(2, "big") if tunnel else bytes(2),
-        declared_port=port,
-        outer_sum=0,
-        upper=server.upper_threshold,
-        lower=server.lower_threshold,
-        last_weight=server.weight,
+    address, family, port = identity
+    tunnel = server.tunnel
+    translated = server.forwarding in _TRANSLATED and key.port
+    return Server(  # in order and by place: a hundred thousand are made at a time
+        address,
+        *_NO_HOP,
+        service,
+        generation,
+        _ALIVE,
+        family,
+        FORWARDS[server.forwarding],
+        server.weight,
+        port if translated else _NO_PORT,
+        0,  # mtu
+        _NO_PORT,  # vlan
+        TUNNELS[tunnel.type] if tunnel else 0,
+        tunnel.port.to_bytes(2, "big") if tunnel else _NO_PORT,
+        port,
+        0,  # outer_sum
+        server.upper_threshold,
+        server.lower_threshold,
+        server.weight,
     )
 
 

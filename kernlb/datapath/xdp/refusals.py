@@ -9,6 +9,7 @@ from kernlb import limits
 from kernlb.datapath import Failure, Refusal
 from kernlb.model import (
     DatapathKind,
+    IPAddress,
     RealServer,
     ServiceKey,
     TunnelType,
@@ -86,15 +87,15 @@ def _contradiction(key: ServiceKey, server: RealServer) -> str | None:
             return "a server of the other address family needs forwarding method tunnel"
     elif tunnel.type is TunnelType.GUE and tunnel.port == 0:
         return "a GUE tunnel needs a port"
-    if address.is_multicast or address.is_unspecified or _is_broadcast(server):
-        return f"{address} is not the address of one host"
-    if address.version == 6 and address.is_link_local:
-        return f"{address} is not the address of one host"
-    return None
+    return None if _is_one_host(address) else f"{address} is not the address of one host"
 
 
-def _is_broadcast(server: RealServer) -> bool:
-    return server.address.version == 4 and int(server.address) == 2**32 - 1
+def _is_one_host(address: IPAddress) -> bool:
+    """Not unspecified, multicast or broadcast, and not link-local of IPv6."""
+    number = int(address)
+    if address.version == 4:
+        return 0 < number < 2**32 - 1 and number >> 28 != 0xE
+    return number != 0 and number >> 120 != 0xFF and number >> 118 != 0xFE80 >> 6
 
 
 def _attempt(op: Op) -> str:

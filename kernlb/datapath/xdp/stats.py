@@ -6,28 +6,33 @@ or more. A service counts by itself, so its totals stay when its servers go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from struct import Struct
+from typing import NamedTuple
 
 from kernlb.datapath import Counters, ServerStats, ServiceStats
 from kernlb.datapath.xdp import reading, records
-from kernlb.datapath.xdp.layout import COUNTERS, LOAD
+from kernlb.datapath.xdp.layout import COUNTERS, LOAD, SERVER
 from kernlb.datapath.xdp.maps import Maps, Table
 from kernlb.model import ServiceKey
 
 SHORTEST = 1.0  # seconds between two readings that a rate is made from
+_GENERATION = SERVER.offset["generation"]
 _AT_ONCE = 64  # elements apart that are cheaper read together than one by one
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Counters without rates, at a time; ``identity`` tells successors in an entry apart."""
+Totals = tuple[int, int, int, int, int]  # as Counters begin: connections, packets, bytes
+_ZEROS: Totals = (0, 0, 0, 0, 0)
+_ORDER = (4, 0, 2, 1, 3)  # of Totals in struct counters
+
+
+class _Sample(NamedTuple):
+    """Totals at a time; ``identity`` tells successors in an entry apart."""
 
     at: float
     identity: object
-    totals: Counters
-    counters: Counters  # with the rates that were found then
+    totals: Totals
+    rates: Totals
 
 
 class Stats:
@@ -47,13 +52,11 @@ class Stats:
         for key, number in found.items():
             by_server = {}
             for server in members[key]:
-                identity = records.server_key(maps.servers, server)
-                generation = maps.server(server).generation
-                counters = _rated(
-                    self._servers, server, (identity, generation), servers[server], now
-                )
-                load = LOAD.unpack(maps.loads, server)
-                by_server[identity] = ServerStats(counters, load.active, load.inactive)
+                name = records.server_key(maps.servers, server)
+                identity = number, maps.servers[server * SERVER.size + _GENERATION]
+                counters = _rated(self._servers, server, identity, servers[server], now)
+                active, inactive, _ = LOAD.unpack(maps.loads, server)
+                by_server[name] = ServerStats(counters, active, inactive)
             total = _rated(self._services, number, key, services[number], now)
             stats[key] = ServiceStats(total, by_server)
         return stats
@@ -67,22 +70,25 @@ class Stats:
         self._servers = {n: each for n, each in self._servers.items() if n in used}
 
 
-def counted(table: Table, numbers: Iterable[int]) -> dict[int, Counters]:
-    """Totals by entry; neighbours are read by one call."""
-    found: dict[int, Counters] = {}
+def counted(table: Table, numbers: Iterable[int]) -> dict[int, Totals]:
+    """By entry; neighbours are read by one call."""
+    found: dict[int, Totals] = {}
     wanted = set(numbers)
+    width = COUNTERS.size // 8
+    row_of = Struct(f"={table.stride // 8}Q")
     for first, last in _stretches(sorted(wanted)):
         content = table.read_array(first, last - first + 1)
-        cpus = table.stride // COUNTERS.size
-        sums = Struct(f"={COUNTERS.size // 8 * cpus}Q")
-        for number, row in enumerate(sums.iter_unpack(content), first):
-            if number not in wanted:
-                continue
-            packets_in, bytes_in, packets_out, bytes_out, connections = (
-                sum(row[at :: COUNTERS.size // 8]) for at in range(COUNTERS.size // 8)
-            )
-            found[number] = Counters(connections, packets_in, packets_out, bytes_in, bytes_out)
+        for number, row in enumerate(row_of.iter_unpack(content), first):
+            if number in wanted:
+                found[number] = _added(row, width) if any(row) else _ZEROS
     return found
+
+
+def _added(row: tuple[int, ...], width: int) -> Totals:
+    connections, packets_in, packets_out, bytes_in, bytes_out = (
+        sum(row[at::width]) for at in _ORDER
+    )
+    return connections, packets_in, packets_out, bytes_in, bytes_out
 
 
 def _stretches(numbers: list[int]) -> Iterable[tuple[int, int]]:
@@ -93,28 +99,24 @@ def _stretches(numbers: list[int]) -> Iterable[tuple[int, int]]:
             start = at
 
 
-_RATES: Mapping[str, str] = {
-    name: f"{name}_rate"
-    for name in ("connections", "packets_in", "packets_out", "bytes_in", "bytes_out")
-}
-
-
 def _rated(
-    samples: dict[int, _Sample], number: int, identity: object, totals: Counters, now: float
+    samples: dict[int, _Sample], number: int, identity: object, totals: Totals, now: float
 ) -> Counters:
     """Rates are those since the last reading that is long enough ago."""
     before = samples.get(number)
     if before is None or before.identity != identity:
-        samples[number] = _Sample(now, identity, totals, totals)
-        return totals
+        samples[number] = _Sample(now, identity, totals, _ZEROS)
+        return Counters(*totals)
     seconds = now - before.at
     if seconds < SHORTEST:
-        rates = {rate: getattr(before.counters, rate) for rate in _RATES.values()}
-        return replace(totals, **rates)
-    rates = {
-        rate: round(max(0, getattr(totals, name) - getattr(before.totals, name)) / seconds)
-        for name, rate in _RATES.items()
-    }
-    rated = replace(totals, **rates)
-    samples[number] = _Sample(now, identity, totals, rated)
-    return rated
+        return Counters(*totals, *before.rates)
+    if totals == before.totals:
+        rates = _ZEROS
+    else:
+        connections, packets_in, packets_out, bytes_in, bytes_out = (
+            round(max(0, each - was) / seconds)
+            for each, was in zip(totals, before.totals, strict=True)
+        )
+        rates = connections, packets_in, packets_out, bytes_in, bytes_out
+    samples[number] = _Sample(now, identity, totals, rates)
+    return Counters(*totals, *rates)
