@@ -86,7 +86,7 @@ def _memory(wanted: dict[str, int]) -> dict[str, int]:
         )
         return memory(sizes, object_path())
     except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(getattr(error, "strerror", None) or str(error)) from None
 
 
 def _largest(entry: tuple[str, int]) -> tuple[int, str]:
@@ -128,5 +128,5 @@ def unload(console: Console, pins: Path) -> int:
     try:
         unload_pinned(pins)
     except OSError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(getattr(error, "strerror", None) or str(error)) from None
     return DONE

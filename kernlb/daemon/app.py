@@ -29,7 +29,7 @@ from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
-from kernlb.daemon.events import Events
+from kernlb.daemon.events import Events, sentence
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
@@ -224,8 +224,8 @@ class App:
 
 
 def _missing(kind: DatapathKind, error: OSError) -> DatapathStatus:
-    log.warning("%s", error)
-    return DatapathStatus(kind, False, detail=str(error))
+    log.warning("%s", sentence(error))
+    return DatapathStatus(kind, False, detail=sentence(error))
 
 
 @contextlib.contextmanager

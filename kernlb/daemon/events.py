@@ -13,6 +13,13 @@ log = logging.getLogger("kernlb")
 KEPT = 500
 
 
+def sentence(error: Exception) -> str:
+    """What went wrong, without the errno in front that Python puts there."""
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return error.strerror
+    return str(error)
+
+
 class Events:
     """The latest events, oldest first."""
 

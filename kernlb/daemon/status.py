@@ -25,6 +25,7 @@ from kernlb.control.protocol import (
 from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
+from kernlb.daemon.events import sentence
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.outcome import Report
 from kernlb.daemon.views import (
@@ -223,7 +224,7 @@ class Overview:
         try:
             told = self._asked().explain(protocol, client, to, within, interface)
         except (ValueError, OSError) as error:
-            title = f"cannot explain {protocol} from {client} to {to}: {error}"
+            title = f"cannot explain {protocol} from {client} to {to}: {sentence(error)}"
             raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title) from error
         if not told.key:
             return told
@@ -236,7 +237,7 @@ class Overview:
         try:
             return self._asked().dump(maps)
         except (ValueError, OSError) as error:
-            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, str(error)) from error
+            raise RequestRefusedError(ProblemKind.INVALID_REQUEST, sentence(error)) from error
 
     def _asked(self) -> Xdp:
         if self._xdp is None:
@@ -273,4 +274,4 @@ def _available(kind: DatapathKind, datapath: Datapath) -> DatapathStatus:
     try:
         return DatapathStatus(kind, True, datapath.version)
     except DatapathUnavailableError as error:
-        return DatapathStatus(kind, False, detail=str(error))
+        return DatapathStatus(kind, False, detail=sentence(error))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kernlb.config.xdp_settings import XdpSettings
 from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus, XdpTable, XdpUnresolved
-from kernlb.daemon.events import Events
+from kernlb.daemon.events import Events, sentence
 from kernlb.daemon.hops import HopKeeper
 from kernlb.daemon.xdp_following import FollowedDatapath
 from kernlb.daemon.xdp_interfaces import XdpInterfaces
@@ -97,9 +97,9 @@ class XdpHost:
                 work()
                 failing = ""
             except OSError as error:
-                if failing != str(error):
-                    self._events.add(f"xdp: {error}", "xdp")
-                failing = str(error)
+                if failing != sentence(error):
+                    self._events.add(f"xdp: {sentence(error)}", "xdp")
+                failing = sentence(error)
 
     def _take_notes(self) -> None:
         if notes := wanted.take(self._loaded.maps[wanted.MAP]):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kernlb.control.protocol_xdp import XdpInterface
-from kernlb.daemon.events import Events
+from kernlb.daemon.events import Events, sentence
 from kernlb.datapath.xdp.attaching import Attached, attach, attached, detach
 from kernlb.datapath.xdp.libbpf import Mode
 
@@ -76,9 +76,9 @@ class XdpInterfaces:
         try:
             made = attach(self._root, name, self._mode)
         except OSError as error:
-            if self._errors.get(name) != str(error):
+            if self._errors.get(name) != sentence(error):
                 self._events.add(f"xdp: {error}", "xdp")
-            self._errors[name] = str(error)
+            self._errors[name] = sentence(error)
             return
         self._errors.pop(name, None)
         loud = " (GENERIC: several times slower)" if made.mode is Mode.GENERIC else ""
