@@ -227,10 +227,11 @@ def stir(world: World, services: list[Service], chosen: random.Random) -> None:
             service.add(again.pop("address"), **again)
 
 
-def explain(result: Result) -> str:
+def explain(result: Result, world: World) -> str:
     came, left = (bytes(each.data)[: each.length] for each in (result.in_, result.out))
     return (
         f"{result.wrong.decode()} (verdict {result.verdict}; seed {SEED})\n"
+        f"explained last: {world.explanation()}\n"
         f"in:\n{hexdump(came, dump=True)}\nout:\n{hexdump(left, dump=True)}"
     )
 
@@ -250,7 +251,7 @@ def test_what_must_hold_of_any_packet_holds_of_a_million(busy: World, driver: ct
                 ctypes.byref(source), ctypes.byref(world), ctypes.byref(result),
             )  # fmt: skip
         assert code >= 0, "the kernel does not run the program"
-        assert not code, explain(result)
+        assert not code, explain(result, busy)
         stir(busy, services, chosen)
 
     assert result.sent == PACKETS // ROUNDS * ROUNDS

@@ -144,9 +144,10 @@ static void pick(const struct corpus *c, struct frame *f)
 }
 
 /*
- * What `explain` said of a packet, just before. Only in a table that is full, or without ports
- * left, may the other one drop what was to be sent. fullnat draws its ports anew each time; a
- * connection that begins again has been uncounted before lc and wlc compare loads.
+ * What `explain` said of a packet, just before.  In a table that is full either may drop what the
+ * other one would send: one takes a place, the other cannot, not even that of the flow's own stale
+ * entry.  fullnat draws its ports anew each time; a connection that begins again has been uncounted
+ * before lc and wlc compare loads.
  */
 static const char *compare(const struct world *w, const struct frame *explained, u32 verdict,
 			   const struct result *done)
@@ -154,12 +155,12 @@ static const char *compare(const struct world *w, const struct frame *explained,
 	struct view o = parse(done->out.data, done->out.length);
 	const struct pair *to = o.ip ? server_of(w, o.dst, o.family) : NULL;
 
-	if (verdict != done->verdict)
-		return done->verdict == XDP_DROP_ && verdict >= XDP_TX_ ?
-			       NULL :
-			       "explain has another verdict";
-	if (verdict < XDP_TX_)
+	if ((verdict == XDP_PASS_) != (done->verdict == XDP_PASS_))
+		return "explain has another verdict";
+	if (verdict < XDP_TX_ || done->verdict < XDP_TX_)
 		return NULL;
+	if (verdict != done->verdict)
+		return "explain sends it elsewhere";
 	if (explained->length != done->out.length)
 		return "explain makes another length of it";
 	if (to && (to->forwarding == FULLNAT || to->by_load))
