@@ -1,4 +1,5 @@
-"""The grounds that the contract is held on: the strict fake, and IPVS in a namespace of its own."""
+"""The grounds that the contract is held on: the strict fake of either kind, IPVS in a namespace of
+its own, and XDP's maps under pins of their own on this very kernel."""
 
 from __future__ import annotations
 
@@ -8,13 +9,19 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kernlb.datapath import Datapath
-from kernlb.datapath.fake import EVERYTHING, FakeDatapath
+from kernlb.datapath.fake import EVERYTHING, EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.datapath.xdp.datapath import XDPDatapath
+from kernlb.datapath.xdp.loading import Loaded, load, unload
+from kernlb.datapath.xdp.memory import Sizes
+from kernlb.datapath.xdp.sweeping import Sweeper
 from kernlb.model import Scheduler
+from kernlb.plan import RemoveService
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -59,10 +66,46 @@ def ipvs(namespace: int) -> Iterator[IPVSDatapath]:
         datapath.close()
 
 
-@pytest.fixture(params=["fake", pytest.param("ipvs", marks=pytest.mark.ipvs)])
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Loaded]:
+    """The program, attached nowhere, and its maps."""
+    root = Path(f"/sys/fs/bpf/kernlb-contract-{os.getpid()}")
+    sizes = Sizes(services=512, servers=16_384, slots=1 << 20, conns4=4096, conns6=4096)
+    loaded = load(root, sizes)
+    yield loaded
+    loaded.close()
+    unload(root)
+
+
+@pytest.fixture
+def xdp(loaded: Loaded) -> Iterator[XDPDatapath]:
+    """Afterwards nothing is left in the maps but what rests until the sweep, which is made."""
+    datapath = XDPDatapath(loaded)
+    yield datapath
+    datapath.apply([RemoveService(service) for service in datapath.services()])
+    assert datapath.dump(["services", "members", "tables"]) == [
+        ("services", ""),
+        ("members", ""),
+        ("tables", ""),
+    ]
+    Sweeper(loaded, datapath).whole()
+
+
+GROUNDS = (
+    "fake",
+    "fake-xdp",
+    pytest.param("ipvs", marks=pytest.mark.ipvs),
+    pytest.param("xdp", marks=pytest.mark.bpf),
+)
+
+
+@pytest.fixture(params=GROUNDS)
 def datapath(request: pytest.FixtureRequest) -> Datapath:
-    if request.param == "ipvs":
-        made: IPVSDatapath = request.getfixturevalue("ipvs")
-        return made
     known = frozenset(Scheduler) - {Scheduler.TWOS}
-    return FakeDatapath(features=replace(EVERYTHING, schedulers=known))
+    match request.param:
+        case "fake":
+            return FakeDatapath(features=replace(EVERYTHING, schedulers=known))
+        case "fake-xdp":
+            return FakeDatapath(features=EVERYTHING_OF_XDP)
+    made: IPVSDatapath | XDPDatapath = request.getfixturevalue(request.param)
+    return made

@@ -1,4 +1,7 @@
-"""The contract of ``kernlb.datapath.Datapath``, held to by the fake and by IPVS alike."""
+"""The contract of ``kernlb.datapath.Datapath``, held to by the fake, IPVS and XDP alike.
+
+What one of them cannot carry (``kernlb.limits``, ``Features``) it must refuse, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from random import Random
 
 import pytest
 
+from kernlb import limits
 from kernlb.datapath import Datapath, Refusal
 from kernlb.datapath.ipvs.replies import foreign
 from kernlb.model import (
     AddressKey,
+    DatapathKind,
     Family,
     Forwarding,
     FwmarkKey,
@@ -54,6 +59,11 @@ VIPS = {Family.IPV4: ip_address("192.0.2.10"), Family.IPV6: ip_address("2001:db8
 
 
 def check_service(datapath: Datapath, service: VirtualService) -> None:
+    if limit := limits.of_service(datapath.kind, service):
+        (failure,) = datapath.apply([AddService(service)])
+        assert (failure.refusal, str(limit) in failure.detail) == (Refusal.UNSUPPORTED, True)
+        assert held(datapath, service.key) is None
+        return
     settle(datapath, AddService(service))
     assert held(datapath, service.key) == ServiceState(service)
     assert datapath.services() == [service]
@@ -61,8 +71,18 @@ def check_service(datapath: Datapath, service: VirtualService) -> None:
 
 def check_server(datapath: Datapath, server: RealServer, key: ServiceKey = WEB) -> None:
     state = ServiceState(VirtualService(key), (server,))
-    settle(datapath, *adding(state))
-    assert held(datapath, key) == state
+    if limits.of_service(datapath.kind, state.service):
+        check_service(datapath, state.service)
+        (failure,) = datapath.apply([AddServer(key, server)])
+        assert failure.refusal is Refusal.ABSENT
+    elif limit := limits.of_server(datapath.kind, key, server):
+        settle(datapath, AddService(state.service))
+        (failure,) = datapath.apply([AddServer(key, server)])
+        assert (failure.refusal, str(limit) in failure.detail) == (Refusal.UNSUPPORTED, True)
+        assert held(datapath, key) == ServiceState(state.service)
+    else:
+        settle(datapath, *adding(state))
+        assert held(datapath, key) == state
 
 
 # What is written is read.
@@ -138,7 +158,7 @@ def test_thresholds(datapath: Datapath, upper: int, lower: int) -> None:
     check_server(datapath, replace(A, upper_threshold=upper, lower_threshold=lower))
 
 
-@pytest.mark.parametrize("forwarding", [Forwarding.NAT, Forwarding.DSR])
+@pytest.mark.parametrize("forwarding", [Forwarding.NAT, Forwarding.DSR, Forwarding.FULLNAT])
 @pytest.mark.parametrize(("key", "server"), [(WEB, A), (WEB6, A6)], ids=["ipv4", "ipv6"])
 def test_forwarding_methods(
     datapath: Datapath, forwarding: Forwarding, key: ServiceKey, server: RealServer
@@ -165,6 +185,13 @@ def test_tunnels_within_and_across_families(
     check_server(datapath, replace(server, forwarding=Forwarding.TUNNEL, tunnel=tunnel), key)
 
 
+@pytest.mark.parametrize("forwarding", [Forwarding.NAT, Forwarding.DSR, Forwarding.FULLNAT])
+@pytest.mark.parametrize("port", [80, 81])
+def test_servers_of_sctp(datapath: Datapath, forwarding: Forwarding, port: int) -> None:
+    key = replace(WEB, protocol=L4Protocol.SCTP)
+    check_server(datapath, replace(A, forwarding=forwarding, port=port), key)
+
+
 def test_servers_of_a_firewall_mark_keep_the_port_of_the_packet(datapath: Datapath) -> None:
     check_server(datapath, replace(A, port=0), FwmarkKey(Family.IPV4, 7))
 
@@ -175,11 +202,11 @@ def test_servers_of_a_firewall_mark_keep_the_port_of_the_packet(datapath: Datapa
 @pytest.mark.parametrize("seed", range(8))
 def test_any_state_of_a_service_turns_into_any_other(datapath: Datapath, seed: int) -> None:
     random = Random(seed)
-    known = sorted(datapath.features().schedulers)
-    state = random_state(random, WEB, known)
+    features = datapath.features()
+    state = random_state(random, WEB, features)
     settle(datapath, *adding(state))
     for _ in range(12):
-        after = random_state(random, WEB, known)
+        after = random_state(random, WEB, features)
         if random.random() < 0.5:  # change settings of the same servers
             after = ServiceState(
                 after.service,
@@ -196,14 +223,15 @@ def test_any_state_of_a_service_turns_into_any_other(datapath: Datapath, seed: i
 
 def test_what_is_not_asked_for_is_cleared(datapath: Datapath) -> None:
     flags = frozenset({SchedulerFlag.SH_PORT, SchedulerFlag.SH_FALLBACK})
-    full = VirtualService(WEB, Scheduler.SH, flags, Persistence(60, 24, "sip"), one_packet=True)
+    engine = "sip" if datapath.kind is DatapathKind.IPVS else None
+    full = VirtualService(WEB, Scheduler.SH, flags, Persistence(60, 24, engine), one_packet=True)
     bare = VirtualService(WEB, Scheduler.SH)
     settle(datapath, AddService(full), EditService(full, bare))
     assert held(datapath, WEB) == ServiceState(bare)
 
 
 def test_other_services_and_servers_stay_as_they_are(datapath: Datapath) -> None:
-    states = random_states(Random(1), 20, sorted(datapath.features().schedulers))
+    states = random_states(Random(1), 20, datapath.features())
     settle(datapath, *(op for state in states.values() for op in adding(state)))
     before = datapath.read(states)
     settle(datapath, *adding(ServiceState(VirtualService(WEB), (A, B))))
@@ -288,7 +316,10 @@ def test_an_unknown_scheduler_is_unsupported_and_named(datapath: Datapath) -> No
     service = VirtualService(WEB, foreign(Scheduler, "foo"))
     added, server = datapath.apply(adding(ServiceState(service, (A,))))
     assert added.refusal is Refusal.UNSUPPORTED
-    assert 'scheduler "foo" is unknown to this kernel' in added.detail
+    if datapath.kind is DatapathKind.IPVS:
+        assert 'scheduler "foo" is unknown to this kernel' in added.detail
+    else:
+        assert "scheduler foo is not in datapath xdp" in added.detail
     assert server.refusal is Refusal.ABSENT
     assert held(datapath, WEB) is None
 
@@ -363,15 +394,15 @@ def test_mh_services_that_come_before_all_servers_end_up_scheduled(datapath: Dat
 
 def test_fingerprints_change_exactly_when_the_configuration_does(datapath: Datapath) -> None:
     random = Random(4)
-    known = sorted(datapath.features().schedulers)
-    state = random_state(random, WEB, known)
+    features = datapath.features()
+    state = random_state(random, WEB, features)
     settle(datapath, *adding(state))
     before = held(datapath, WEB)
     for _ in range(20):
         mark = datapath.fingerprint(WEB)
         after = replace(state, servers=state.servers[1:]) if random.random() < 0.3 else state
         if random.random() < 0.6:
-            after = random_state(random, WEB, known)
+            after = random_state(random, WEB, features)
         settle(datapath, *changing(state, after))
         now = held(datapath, WEB)
         assert before is not None
@@ -393,7 +424,7 @@ def test_an_absent_service_has_no_fingerprint_state_or_stats(datapath: Datapath)
 
 
 def test_every_service_is_listed(datapath: Datapath) -> None:
-    states = random_states(Random(5), 150, sorted(datapath.features().schedulers))
+    states = random_states(Random(5), 150, datapath.features())
     settle(datapath, *(op for state in states.values() for op in adding(state)))
     listed = {service.key: service for service in datapath.services()}
     assert listed == {key: state.service for key, state in states.items()}

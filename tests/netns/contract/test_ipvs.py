@@ -51,8 +51,8 @@ pytestmark = pytest.mark.ipvs
 
 def test_ipvsadm_agrees_on_two_hundred_random_services(ipvs: IPVSDatapath) -> None:
     random = Random(11)
-    known = sorted(ipvs.features().schedulers)
-    states = random_states(random, 60, known)
+    features = ipvs.features()
+    states = random_states(random, 60, features)
     settle(ipvs, *(op for state in states.values() for op in adding(state)))
     for _ in range(4):
         read = ipvs.read(states)
@@ -60,7 +60,7 @@ def test_ipvsadm_agrees_on_two_hundred_random_services(ipvs: IPVSDatapath) -> No
         assert ipvsadm.saved() == ipvsadm.expected(states.values())
         assert ipvsadm.thresholds() == ipvsadm.expected_thresholds(states.values())
         for key in random.sample(sorted(states, key=str), 50):
-            after = random_state(random, key, known)
+            after = random_state(random, key, features)
             settle(ipvs, *changing(states[key], after))
             states[key] = after
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from random import Random
 
-from kernlb.datapath import Datapath
+from kernlb import limits
+from kernlb.datapath import Datapath, Features
 from kernlb.model import (
     AddressKey,
+    DatapathKind,
     Family,
     Forwarding,
     FwmarkKey,
@@ -76,8 +78,8 @@ def removing(state: ServiceState) -> Op:
     return RemoveService(state.service)
 
 
-def random_key(random: Random) -> ServiceKey:
-    if random.random() < 0.15:
+def random_key(random: Random, features: Features) -> ServiceKey:
+    if random.random() < 0.15 and features.kind is DatapathKind.IPVS:
         return FwmarkKey(random.choice(list(Family)), random.randint(1, 60000))
     protocol = random.choice(list(L4Protocol))
     return AddressKey(protocol, random_address(random), random.randint(1, 65535))
@@ -89,7 +91,15 @@ def random_address(random: Random) -> IPAddress:
     return IPv6Address(f"2001:db8:{random.randint(0, 9)}::{random.randint(1, 250)}")
 
 
-def random_service(random: Random, key: ServiceKey, known: list[Scheduler]) -> VirtualService:
+def random_service(random: Random, key: ServiceKey, features: Features) -> VirtualService:
+    """One that this datapath can carry."""
+    while True:
+        service = _any_service(random, key, sorted(features.schedulers))
+        if limits.of_service(features.kind, service) is None:
+            return service
+
+
+def _any_service(random: Random, key: ServiceKey, known: list[Scheduler]) -> VirtualService:
     scheduler = random.choice(known)
     persistence = None
     if random.random() < 0.4:
@@ -109,9 +119,17 @@ def random_service(random: Random, key: ServiceKey, known: list[Scheduler]) -> V
     )
 
 
-def random_server(random: Random, family: Family) -> RealServer:
+def random_server(random: Random, key: ServiceKey, features: Features) -> RealServer:
+    """One that this datapath can carry."""
+    while True:
+        server = _any_server(random, key.family, sorted(Forwarding))
+        if limits.of_server(features.kind, key, server) is None:
+            return server
+
+
+def _any_server(random: Random, family: Family, known: list[Forwarding]) -> RealServer:
     address = random_address(random)
-    forwarding = random.choice((Forwarding.NAT, Forwarding.TUNNEL, Forwarding.DSR))
+    forwarding = random.choice(known)
     if Family.of(address) is not family:
         forwarding = Forwarding.TUNNEL
     tunnel = None
@@ -131,14 +149,12 @@ def random_server(random: Random, family: Family) -> RealServer:
     )
 
 
-def random_state(random: Random, key: ServiceKey, known: list[Scheduler]) -> ServiceState:
-    servers = [random_server(random, key.family) for _ in range(random.randint(0, 6))]
+def random_state(random: Random, key: ServiceKey, features: Features) -> ServiceState:
+    servers = [random_server(random, key, features) for _ in range(random.randint(0, 6))]
     unique = {server.key: server for server in servers}
-    return ServiceState(random_service(random, key, known), tuple(unique.values()))
+    return ServiceState(random_service(random, key, features), tuple(unique.values()))
 
 
-def random_states(
-    random: Random, count: int, known: list[Scheduler]
-) -> dict[ServiceKey, ServiceState]:
-    keys = {random_key(random) for _ in range(count)}
-    return {key: random_state(random, key, known) for key in sorted(keys, key=str)}
+def random_states(random: Random, count: int, features: Features) -> dict[ServiceKey, ServiceState]:
+    keys = {random_key(random, features) for _ in range(count)}
+    return {key: random_state(random, key, features) for key in sorted(keys, key=str)}
