@@ -194,3 +194,34 @@ def test_padding_is_no_part_of_what_a_reset_acknowledges(world: World, family: i
     sent = world.send(frame(packet) + bytes(6))
     assert sent.reasons == {"refused": 1}
     assert sent.frame.hex() == oracle.answered(oracle.reset(packet)).hex()
+
+
+NO_HOSTS = {
+    4: ("0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.1.1.1", "255.255.255.255"),
+    6: ("::", "::1", "ff02::1", "ff0e::1"),
+}
+
+
+@pytest.mark.parametrize("protocol", ("tcp", "udp", "sctp"))
+@pytest.mark.parametrize(
+    ("family", "src"), [(family, each) for family in NO_HOSTS for each in NO_HOSTS[family]]
+)
+def test_a_source_that_is_no_host_begins_nothing(
+    world: World, family: int, src: str, protocol: str
+) -> None:
+    """RFC 1122, 3.2.1.3; the kernel's own routing drops such packets before IPVS sees them."""
+    add_server(world, Case("dsr", family, protocol))
+    world.service(protocol, family, port=81)
+    for how in ({}, {"ttl": 1}, {"dport": 81}):
+        assert expect_harmless(world, frame(request(protocol, family, src=src, **how)))
+    assert world.connections(family) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "src"), [(family, each) for family in NO_HOSTS for each in NO_HOSTS[family]]
+)
+def test_a_ping_from_a_source_that_is_no_host_is_not_answered(
+    world: World, family: int, src: str
+) -> None:
+    world.service("tcp", family)
+    expect_harmless(world, frame(echo(family, src=src)))
