@@ -166,6 +166,8 @@ PURE = (
     "kernlb.datapath.xdp.hop_requests",
     "kernlb.datapath.xdp.hop_replies",
     "kernlb.datapath.xdp.layout",
+    "kernlb.datapath.xdp.records",
+    "kernlb.datapath.xdp.refusals",
     "kernlb.datapath.xdp.slots",
     "kernlb.datapath.xdp.tables",
 )
