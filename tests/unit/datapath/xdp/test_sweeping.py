@@ -14,7 +14,6 @@ from kernlb.model import ServiceState, VirtualService
 from tests.netns.contract.world import WEB, A, B, adding
 from tests.unit.datapath.xdp.plain import Plain
 
-
 SIZES = Sizes(16, 64, 1024, 400, 100)
 
 
