@@ -301,6 +301,18 @@ struct neighbour_key {
 	__u32 family;
 };
 
+/* Map `returns`: how a client was heard, for answers while the kernel does not know its neighbour. */
+struct return_key {
+	__be32 addr[4];
+};
+
+struct return_hop {
+	struct hop hop;
+	__be16 vlan;
+	__u16 pad;
+	__u32 seen; /* tick */
+};
+
 /* What the program explain finds out about one packet. */
 enum chosen_by {
 	CHOSEN_NOT, /* no server was chosen */

@@ -192,8 +192,8 @@ static __noinline enum reason remember(struct packet *p, const struct server *se
 		.now = p->now,
 		.source_port = p->source_port,
 	};
+	struct conn *answers, *conn;
 	union conn_word word;
-	struct conn *answers;
 
 	if (is_active(entry.word.state))
 		entry.word.flags |= CONN_ACTIVE;
@@ -205,9 +205,11 @@ static __noinline enum reason remember(struct packet *p, const struct server *se
 	}
 	p->why.conn = conn_insert(&p->flow, &entry);
 	answers = entry.peer == NONE ? NULL : conn_at(entry.peer, p->flow.family);
-	if (answers && p->why.conn != NONE) {
-		WRITE_ONCE(answers->peer, p->why.conn);
-	} else if (answers) {
+	if (!answers)
+		return p->why.conn == NONE ? REASON_TABLE_FULL : GO_ON;
+	WRITE_ONCE(answers->peer, p->why.conn);
+	conn = p->why.conn == NONE ? NULL : conn_at(p->why.conn, p->flow.family);
+	if (!conn || READ_ONCE(conn->peer) != entry.peer) { /* there is none, or no more */
 		word.word = READ_ONCE(answers->word.word);
 		conn_take(entry.peer, word.word, 0, p->flow.family);
 	}

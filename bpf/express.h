@@ -85,19 +85,24 @@ static __always_inline enum reason express_parse6(void *l3, struct express *e)
 }
 
 /* One hop less: of IPv4, the high byte of a word goes down by one, and its checksum up. */
-static __always_inline void express_age(void *l3, const __u8 family)
+static __always_inline bool express_age(struct xdp_md *ctx, void *l3, const __u8 family)
 {
 	struct ipv6hdr *ip6 = l3;
 	struct iphdr *ip = l3;
 	__u32 sum;
 
 	if (family == FAMILY_IPV6) {
+		if ((void *)(ip6 + 1) > end_of(ctx))
+			return false;
 		ip6->hop_limit--;
-		return;
+		return true;
 	}
+	if ((void *)(ip + 1) > end_of(ctx))
+		return false;
 	sum = ip->check + bpf_htons(0x0100);
 	ip->check = sum + (sum >= 0xffff); /* as ip_decrease_ttl(): never 0xffff */
 	ip->ttl--;
+	return true;
 }
 
 static __always_inline void express_outer4(void *l3, const struct express *e,
@@ -143,35 +148,42 @@ static __always_inline void count_express(struct counters *counters, const struc
 	counters->bytes_in += e->length;
 }
 
+/* LONG_WAY where there is no room for an outer header: nothing has been changed then. */
 static __always_inline int express_send(struct xdp_md *ctx, const struct express *e,
 					const struct server *server, const __u8 family)
 {
-	const bool tunnel = server->forwarding == FORWARD_TUNNEL;
 	const bool outer4 = server->family == FAMILY_IPV4;
 	struct ethhdr *eth;
+	void *l3;
 
-	if (tunnel && bpf_xdp_adjust_head(ctx, outer4 ? -(int)sizeof(struct iphdr) :
-							 -(int)sizeof(struct ipv6hdr)))
-		return XDP_DROP;
-	eth = start_of(ctx);
-	if ((void *)(eth + 1) + sizeof(struct iphdr) > end_of(ctx))
-		return XDP_DROP;
-	copy_mac(eth->h_dest, server->hop.dst);
-	copy_mac(eth->h_source, server->hop.src);
-	if (!tunnel) {
+	if (server->forwarding == FORWARD_DSR) {
+		eth = start_of(ctx);
+		l3 = eth + 1;
+		if (!express_age(ctx, l3, family))
+			return XDP_DROP;
 		eth->h_proto = family == FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	} else if (outer4) {
+		if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct iphdr)))
+			return LONG_WAY;
+		eth = start_of(ctx);
+		l3 = eth + 1;
+		if (!express_age(ctx, l3 + sizeof(struct iphdr), family))
+			return XDP_DROP;
 		eth->h_proto = bpf_htons(ETH_P_IP);
-		express_outer4(eth + 1, e, server, family);
+		express_outer4(l3, e, server, family);
 	} else {
-		if ((void *)(eth + 1) + sizeof(struct ipv6hdr) > end_of(ctx))
+		if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct ipv6hdr)))
+			return LONG_WAY;
+		eth = start_of(ctx);
+		l3 = eth + 1;
+		if (!express_age(ctx, l3 + sizeof(struct ipv6hdr), family))
 			return XDP_DROP;
 		eth->h_proto = bpf_htons(ETH_P_IPV6);
-		express_outer6(eth + 1, e, server, family);
+		express_outer6(l3, e, server, family);
 	}
-	return server->hop.ifindex == ctx->ingress_ifindex ?
-		       XDP_TX :
-		       bpf_redirect_map(&devices, server->hop.ifindex, XDP_DROP);
+	copy_mac(eth->h_dest, server->hop.dst);
+	copy_mac(eth->h_source, server->hop.src);
+	return out_through(ctx, server->hop.ifindex);
 }
 
 static __always_inline int express_ip(struct xdp_md *ctx, const __u8 family)
@@ -186,6 +198,7 @@ static __always_inline int express_ip(struct xdp_md *ctx, const __u8 family)
 	__u32 now, id, tcp_header;
 	__be16 *ports;
 	__u8 flags = TCP_ACK;
+	int action;
 
 	/* a UDP packet that is shorter than a TCP header may take the long way */
 	if (l3 + header + sizeof(struct tcphdr) > end)
@@ -223,12 +236,14 @@ static __always_inline int express_ip(struct xdp_md *ctx, const __u8 family)
 	if (!server || !is_express(server, e.length))
 		return LONG_WAY;
 
+	action = express_send(ctx, &e, server, family);
+	if (action == LONG_WAY)
+		return LONG_WAY;
 	id = SERVER_ID(found.word.server);
 	count_express(bpf_map_lookup_elem(&server_counters, &id), &e);
 	count_express(bpf_map_lookup_elem(&service_counters, &server->service), &e);
-	count_reason(REASON_FORWARDED);
-	express_age(l3, family);
-	return express_send(ctx, &e, server, family);
+	count_reason(action == XDP_DROP ? REASON_NO_ROUTE : REASON_FORWARDED);
+	return action;
 }
 
 /* An action, or LONG_WAY. */

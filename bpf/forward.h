@@ -265,8 +265,7 @@ static __always_inline enum reason forward_by(struct xdp_md *ctx, struct packet 
 	} else if (!make_room(ctx, p, out, 0) || !write_ethernet(ctx, p, out, type)) {
 		return REASON_NO_HEADROOM;
 	}
-	send(ctx, p, out);
-	return REASON_FORWARDED;
+	return send(ctx, p, out, REASON_FORWARDED);
 }
 
 static __always_inline enum reason forward_any(struct xdp_md *ctx, struct packet *p,

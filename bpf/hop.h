@@ -151,6 +151,48 @@ __noinline int hop_by_fib(struct xdp_md *ctx, struct packet *p, struct way_out *
 	return GO_ON;
 }
 
+/*
+ * A client of nat or fullnat that the kernel has no neighbour entry for, as nobody but us ever
+ * speaks to it: until the daemon has had the kernel ask, answers go where its packet came from.
+ */
+#define RETURN_TICKS 900 /* one minute */
+
+__noinline int learn_return(struct xdp_md *ctx, const struct packet *p)
+{
+	struct return_key key = {};
+	struct return_hop back = {};
+	struct ethhdr *eth = start_of(ctx);
+	__be16 *tag = (void *)(eth + 1);
+
+	if (!p || p->dry || (void *)(tag + 1) > end_of(ctx))
+		return 0;
+	if (p->l3 > sizeof(*eth) + VLAN_TAG)
+		return 0; /* answers leave with one tag at most */
+	back.hop.ifindex = ctx->ingress_ifindex;
+	__builtin_memcpy(back.hop.dst, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(back.hop.src, eth->h_dest, ETH_ALEN);
+	if (p->l3 != sizeof(*eth))
+		back.vlan = *tag;
+	back.seen = p->now;
+	copy_address(key.addr, p->flow.addr, FAMILY_IPV6);
+	if (p->flow.family == FAMILY_IPV4)
+		key.addr[1] = key.addr[2] = key.addr[3] = 0;
+	bpf_map_update_elem(&returns, &key, &back, BPF_ANY);
+	return 0;
+}
+
+static __always_inline bool hop_by_return(const struct packet *p, struct way_out *out)
+{
+	struct return_hop *back = bpf_map_lookup_elem(&returns, out->to);
+
+	if (!back || p->now - back->seen > RETURN_TICKS)
+		return false;
+	out->hop = back->hop;
+	out->vlan = back->vlan;
+	out->mtu = 0;
+	return true;
+}
+
 /* Length of the Ethernet header with its tags, on the way out. */
 static __always_inline __u32 ethernet_length(const struct way_out *out)
 {
@@ -189,13 +231,21 @@ static __always_inline bool write_ethernet(struct xdp_md *ctx, struct packet *p,
 	return true;
 }
 
-static __always_inline void send(struct xdp_md *ctx, struct packet *p, const struct way_out *out)
+/* XDP_DROP: the interface is none that the datapath sends through. */
+static __always_inline int out_through(struct xdp_md *ctx, __u32 ifindex)
+{
+	if (ifindex == ctx->ingress_ifindex)
+		return XDP_TX;
+	return bpf_redirect_map(&devices, ifindex, XDP_DROP);
+}
+
+/* Returns the reason given, for a packet that goes out. */
+static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p,
+					const struct way_out *out, enum reason reason)
 {
 	p->why.ifindex = out->hop.ifindex;
-	if (out->hop.ifindex == ctx->ingress_ifindex)
-		p->action = XDP_TX;
-	else
-		p->action = bpf_redirect_map(&devices, out->hop.ifindex, XDP_DROP);
+	p->action = out_through(ctx, out->hop.ifindex);
+	return p->action == XDP_DROP ? REASON_NO_ROUTE : reason;
 }
 
 #endif

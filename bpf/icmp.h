@@ -200,8 +200,7 @@ static __always_inline enum reason to_server_by(struct xdp_md *ctx, struct packe
 		if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
 			return REASON_NO_HEADROOM;
 	}
-	send(ctx, p, &out);
-	return REASON_ICMP_FORWARDED;
+	return send(ctx, p, &out, REASON_ICMP_FORWARDED);
 }
 
 /* To the client whose packet, as a server of nat or fullnat saw it, is quoted. */
@@ -235,8 +234,7 @@ static __always_inline enum reason to_client_by(struct xdp_md *ctx, struct packe
 		return REASON_ICMP_UNMATCHED;
 	if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
 		return REASON_NO_HEADROOM;
-	send(ctx, p, &out);
-	return REASON_ICMP_FORWARDED;
+	return send(ctx, p, &out, REASON_ICMP_FORWARDED);
 }
 
 /* A function each: what they need of the stack must not add up. */
@@ -337,6 +335,8 @@ static __always_inline enum reason answer_echo(struct xdp_md *ctx, struct packet
 	struct icmp_header *icmp = at(ctx, p->l4);
 	__u8 asked = icmp_type(family, true), answered = icmp_type(family, false);
 
+	if (!is_host(p->flow.addr, family))
+		return REASON_NOT_OURS;
 	if (!swap_ethernet(ctx))
 		return REASON_MALFORMED;
 	ip = at(ctx, p->l3);

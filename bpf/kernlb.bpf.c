@@ -93,6 +93,8 @@ static __always_inline enum reason balance_flow(struct xdp_md *ctx, struct packe
 		server = server_at(p->why.server);
 		if (!server)
 			return REASON_NO_SERVER;
+		if (server->forwarding >= FORWARD_NAT)
+			prepare_reply(ctx, p);
 		count_packet(p, true);
 	}
 	if (p->fragment == FRAGMENT_FIRST)

@@ -28,6 +28,8 @@ static __always_inline enum reason reply_by(struct xdp_md *ctx, struct packet *p
 	copy_address(out.from, to.source, family);
 	copy_address(out.to, to.destination, family);
 	stop = hop_by_fib(ctx, p, &out);
+	if (stop == REASON_NO_NEIGHBOUR && hop_by_return(p, &out))
+		stop = GO_ON;
 	if (stop != GO_ON)
 		return stop;
 	if (out.mtu && p->length > out.mtu) {
@@ -38,8 +40,28 @@ static __always_inline enum reason reply_by(struct xdp_md *ctx, struct packet *p
 		return REASON_UNSUPPORTED;
 	if (!make_room(ctx, p, &out, 0) || !write_ethernet(ctx, p, &out, type))
 		return REASON_NO_HEADROOM;
-	send(ctx, p, &out);
-	return REASON_REPLY;
+	return send(ctx, p, &out, REASON_REPLY);
+}
+
+/* Of a new connection: can its answers go back the way that routes say? */
+__noinline int prepare_reply(struct xdp_md *ctx, struct packet *p)
+{
+	struct way_out out = {};
+
+	if (!p)
+		return 0;
+	out.family = p->flow.family;
+	if (p->flow.family == FAMILY_IPV4) {
+		out.from[0] = p->flow.addr[1];
+		out.to[0] = p->flow.addr[0];
+	} else {
+		copy_address(out.from, p->flow.addr + 4, FAMILY_IPV6);
+		copy_address(out.to, p->flow.addr, FAMILY_IPV6);
+	}
+	if (hop_by_fib(ctx, p, &out) == REASON_NO_NEIGHBOUR)
+		learn_return(ctx, p);
+	p->why.by_fib = 0;
+	return 0;
 }
 
 /* `index` is the entry of the connection itself. */

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.bpf import oracle
-from tests.bpf.frames import BACK_MAC, CLIENT_MAC, OUR_MAC, SERVER_MAC, answer, frame, request
+from tests.bpf.frames import (
+    BACK_MAC,
+    CLIENT_MAC,
+    OUR_MAC,
+    OURS,
+    PORT,
+    SERVER_MAC,
+    SPORT,
+    VIP,
+    answer,
+    frame,
+    request,
+)
 from tests.bpf.network import NO_NEIGHBOUR, NO_ROUTE
 from tests.bpf.test_forwarding import METHODS
 from tests.bpf.world import DROP, REDIRECT, TX, World
@@ -81,18 +93,39 @@ def test_without_a_known_hop_the_interfaces_mtu_counts(
     assert sent.frame.hex() == expected.hex()
 
 
-@pytest.mark.parametrize("what", ("no_neighbour", "no_route"))
 @FAMILIES
-def test_an_answer_to_a_client_that_cannot_be_reached_is_dropped(
-    world: World, family: int, what: str
-) -> None:
-    client = (NO_NEIGHBOUR if what == "no_neighbour" else NO_ROUTE)[family]
+def test_an_answer_to_a_client_that_no_route_leads_to_is_dropped(world: World, family: int) -> None:
     service = world.service("tcp", family)
-    server = service.add({4: "10.1.0.10", 6: "fd00:1::10"}[family], forwarding="nat", port=8080)
-    world.send(frame(request("tcp", family, src=client)))
-    sent = world.send(frame(answer("tcp", family, client, 40000)), ingress="back")
-    assert server.port == 8080
-    assert (sent.verdict, sent.reasons) == (DROP, {what: 1})
+    service.add({4: "10.1.0.10", 6: "fd00:1::10"}[family], forwarding="nat", port=8080)
+    world.send(frame(request("tcp", family, src=NO_ROUTE[family])))
+    sent = world.send(frame(answer("tcp", family, NO_ROUTE[family], SPORT)), ingress="back")
+    assert (sent.verdict, sent.reasons) == (DROP, {"no_route": 1})
+
+
+@pytest.mark.parametrize("vlan", (None, 7), ids=("untagged", "tagged"))
+@pytest.mark.parametrize("method", ("nat", "fullnat"))
+@FAMILIES
+def test_an_answer_goes_back_to_whom_the_request_came_from_while_the_neighbour_is_unknown(
+    world: World, family: int, method: str, vlan: int | None
+) -> None:
+    service = world.service("tcp", family)
+    server = service.add({4: "10.1.0.10", 6: "fd00:1::10"}[family], forwarding=method, port=8080)
+    client = NO_NEIGHBOUR[family]
+    tags = () if vlan is None else (vlan,)
+    assert world.send(frame(request("tcp", family, src=client), tags)).verdict == TX
+    dst, dport = client, SPORT
+    if method == "fullnat":
+        dst, dport = OURS[family], world.connection(family).source_port
+    packet = answer("tcp", family, dst, dport, src=server.address)
+    sent = world.send(frame(packet, src=SERVER_MAC, dst=BACK_MAC), ingress="back")
+    reply = oracle.to_client(packet, VIP[family], PORT, client, SPORT)
+    expected = frame(reply, tags, src=OUR_MAC, dst=CLIENT_MAC)
+    assert (sent.verdict, sent.reasons) == (REDIRECT, {"reply": 1})
+    assert sent.frame.hex() == expected.hex()
+    (learnt,) = world.maps["returns"].keys()
+    world.maps["returns"].delete(learnt)
+    sent = world.send(frame(packet, src=SERVER_MAC, dst=BACK_MAC), ingress="back")
+    assert (sent.verdict, sent.reasons) == (DROP, {"no_neighbour": 1})
 
 
 @pytest.mark.parametrize("earlier", (0, 2), ids=("a first packet", "a later one"))

@@ -239,6 +239,22 @@ class NeighbourId(NamedTuple):
     family: int
 
 
+class ReturnId(NamedTuple):
+    """struct return_key"""
+
+    addr: bytes
+
+
+class ReturnHop(NamedTuple):
+    """How a client was heard whose neighbour the kernel does not know."""
+
+    hop_ifindex: int
+    hop_dst: bytes
+    hop_src: bytes
+    vlan: bytes
+    seen: int  # tick
+
+
 class Explanation(NamedTuple):
     reason: int
     service: int
@@ -314,6 +330,8 @@ COUNTERS = Layout(Counters, "Q Q Q Q Q")
 FRAGMENT_ID = Layout(FragmentId, "32s 4s B B 2x")
 FRAGMENT = Layout(Fragment, "I I I I")
 NEIGHBOUR_ID = Layout(NeighbourId, "16s I I")
+RETURN_ID = Layout(ReturnId, "16s")
+RETURN_HOP = Layout(ReturnHop, "I 6s 6s 2s 2x I")
 EXPLANATION = Layout(Explanation, "I I I I I I I I")
 SWEEP = Layout(Sweep, "I I I I I I I 4x")
 

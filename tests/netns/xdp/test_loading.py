@@ -27,7 +27,7 @@ SERVICE = bytes(range(20))
 PINNED = {
     *("abi", "conns4", "conns6", "devices", "explanations", "filter", "fragments", "loads"),
     *("reasons", "recounts", "server_counters", "servers", "service_counters", "service_ids"),
-    *("services", "settings", "slots"),
+    *("returns", "services", "settings", "slots", "unresolved"),
 }
 
 

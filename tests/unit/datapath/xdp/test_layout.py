@@ -34,6 +34,8 @@ STRUCTS: dict[str, Layout[Any]] = {
     "fragment_key": layout.FRAGMENT_ID,
     "fragment": layout.FRAGMENT,
     "neighbour_key": layout.NEIGHBOUR_ID,
+    "return_key": layout.RETURN_ID,
+    "return_hop": layout.RETURN_HOP,
     "explanation": layout.EXPLANATION,
     "sweep": layout.SWEEP,
 }
