@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kernlb.health.check import HealthPolicy, Watch
 from kernlb.model import (
     AddressKey,
     DatapathKind,
@@ -38,8 +39,9 @@ class Vip:
 class Declaration:
     """One document. ``name`` is the stem of its file ``source``.
 
-    ``servers`` carry the declared weights. ``sorry_server`` takes over while no server can
-    serve. ``vip`` None: the address is somebody else's to manage. ``drain_timeout`` in
+    ``servers`` carry the declared weights. ``sorry_servers`` take over while no server can
+    serve. ``watches`` say how a server is watched; one that is not in there is never asked and
+    counts as good. ``vip`` None: the address is somebody else's to manage. ``drain_timeout`` in
     seconds, None: a drained server keeps its connections until they end.
     """
 
@@ -47,12 +49,14 @@ class Declaration:
     datapath: DatapathKind
     service: VirtualService
     servers: tuple[RealServer, ...] = ()
-    sorry_server: RealServer | None = None
+    sorry_servers: tuple[RealServer, ...] = ()
     vip: Vip | None = None
     drain_timeout: float | None = None
     labels: Labels = field(default_factory=dict)
     server_labels: Mapping[ServerKey, Labels] = field(default_factory=dict)
     source: str = ""
+    watches: Mapping[ServerKey, Watch] = field(default_factory=dict)
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     ref: ServiceRef = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

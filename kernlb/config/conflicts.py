@@ -68,9 +68,9 @@ class Index:
         for index, server in enumerate(declaration.servers):
             if self._vips[server.address] > (server.address == mine):
                 fault(self._is_vip(server, declaration.name), "servers", index, "address")
-        sorry = declaration.sorry_server
-        if sorry is not None and self._vips[sorry.address] > (sorry.address == mine):
-            fault(self._is_vip(sorry, declaration.name), "sorry_server", "address")
+        for sorry in declaration.sorry_servers:
+            if self._vips[sorry.address] > (sorry.address == mine):
+                fault(self._is_vip(sorry, declaration.name), "sorry_server", "address")
         if declaration.address in self._servers:
             owner = self._owner(declaration)
             if owner is not None:
@@ -122,9 +122,7 @@ def validate_set(declarations: Iterable[Declaration]) -> list[Fault]:
 
 
 def _all_servers(declaration: Declaration) -> tuple[RealServer, ...]:
-    if declaration.sorry_server is None:
-        return declaration.servers
-    return (*declaration.servers, declaration.sorry_server)
+    return (*declaration.servers, *declaration.sorry_servers)
 
 
 def _take(counter: Counter[IPAddress], address: IPAddress) -> None:

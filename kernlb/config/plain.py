@@ -56,8 +56,8 @@ def document_of(declaration: Declaration, defaults: Defaults | None = None) -> D
         return plain
 
     document["servers"] = [server_document(server) for server in declaration.servers]
-    if declaration.sorry_server is not None:
-        document["sorry_server"] = server_document(declaration.sorry_server)
+    for sorry in declaration.sorry_servers:
+        document["sorry_server"] = server_document(sorry)
     return document
 
 

@@ -80,7 +80,7 @@ def _declare(
         datapath=datapath,
         service=service,
         servers=servers,
-        sorry_server=sorry,
+        sorry_servers=() if sorry is None else (sorry,),
         vip=_vip(document, key, defaults, report),
         drain_timeout=_drain_timeout(document, defaults),
         labels={} if document.labels is UNSET else document.labels,

@@ -151,9 +151,7 @@ def service_view(
     service = declaration.service
     held = {server.key: server.weight for server in intent.state.servers}
     there = observed.by_key() if observed is not None else {}
-    servers = list(declaration.servers)
-    if declaration.sorry_server is not None:
-        servers.append(declaration.sorry_server)
+    servers = [*declaration.servers, *declaration.sorry_servers]
     persistence = service.persistence
     return ServiceView(
         name=declaration.name,

@@ -24,7 +24,26 @@ ROOT = Path(kernlb.__file__).parent
 # exactly one; a pattern of the right column names modules, not layers.
 LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "version": (("kernlb",), ()),
-    "values": (("kernlb.model", "kernlb.limits", "kernlb.plan", "kernlb.declaration"), ()),
+    "values": (
+        (
+            "kernlb.model",
+            "kernlb.limits",
+            "kernlb.plan",
+            "kernlb.declaration",
+            "kernlb.health",
+            "kernlb.health.check",
+            "kernlb.health.outcome",
+        ),
+        (),
+    ),
+    "judgement": (
+        ("kernlb.health.fsm", "kernlb.health.damping", "kernlb.health.policy"),
+        ("kernlb.model", "kernlb.intent", "kernlb.health.*"),
+    ),
+    "probes": (
+        ("kernlb.health.probes", "kernlb.health.probes.*", "kernlb.health.monitor"),
+        ("kernlb.model", "kernlb.health", "kernlb.health.*"),
+    ),
     "decisions": (
         ("kernlb.reconcile", "kernlb.intent", "kernlb.schedule", "kernlb.schedule.*"),
         ("kernlb.model", "kernlb.plan", "kernlb.declaration"),
@@ -36,7 +55,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "vip door": (("kernlb.vip.netlink",), ("kernlb.model", "kernlb.vip.*")),
     "config": (
         ("kernlb.config", "kernlb.config.*"),
-        ("kernlb.model", "kernlb.limits", "kernlb.declaration"),
+        ("kernlb.model", "kernlb.limits", "kernlb.declaration", "kernlb.health.check"),
     ),
     "store": (("kernlb.store",), ("kernlb.config", "kernlb.config.*", "kernlb.declaration")),
     "datapath": (
@@ -86,6 +105,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.config*",
             "kernlb.store",
             "kernlb.datapath*",
+            "kernlb.health*",
             "kernlb.control.pro*",
             "kernlb.control.server",
             "kernlb.metrics",
@@ -118,6 +138,9 @@ PURE = (
     "kernlb.model",
     "kernlb.limits",
     "kernlb.plan",
+    "kernlb.health",
+    "kernlb.health.check",
+    "kernlb.health.outcome",
     "kernlb.declaration",
     "kernlb.reconcile",
     "kernlb.intent",
@@ -209,11 +232,16 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
         "kernlb.datapath.xdp.decap",  # if_nametoindex
         "kernlb.datapath.xdp.hop_door",
+        "kernlb.health.probes.*",
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",
     ),
-    "subprocess": ("kernlb.datapath.ipvs.netlink", "kernlb.lab.*"),  # modprobe ip_vs
+    "subprocess": (
+        "kernlb.datapath.ipvs.netlink",  # modprobe ip_vs
+        "kernlb.health.probes.exec",
+        "kernlb.lab.*",
+    ),
     "pyroute2": ("kernlb.vip.netlink", "kernlb.datapath.xdp.decap", "kernlb.lab.*"),
     "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
     "prometheus_client": ("kernlb.metrics", "kernlb.metrics_xdp"),

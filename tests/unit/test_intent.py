@@ -1,4 +1,4 @@
-"""intent(declaration, verdicts, admin): who plays which role, and what the kernel holds."""
+"""intent(declaration, standings, admin): who plays which role, and what the kernel holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernlb.declaration import Declaration
-from kernlb.intent import Admin, AdminMode, Intent, Role, Verdict, intend
+from kernlb.intent import Admin, AdminMode, Intent, Role, Standing, Verdict, intend
 from kernlb.model import AddressKey, DatapathKind, L4Protocol, RealServer, VirtualService
 
 KEY = AddressKey(L4Protocol.TCP, ip_address("192.0.2.10"), 80)
@@ -25,7 +25,8 @@ DISABLE = Admin(AdminMode.DISABLED, since=900.0)
 
 
 def declared(*servers: RealServer, sorry: RealServer | None = None) -> Declaration:
-    return Declaration("web", DatapathKind.IPVS, VirtualService(KEY), servers, sorry)
+    sorries = () if sorry is None else (sorry,)
+    return Declaration("web", DatapathKind.IPVS, VirtualService(KEY), servers, sorries)
 
 
 def weights(intent: Intent) -> dict[str, int]:
@@ -57,7 +58,7 @@ ROLES: list[tuple[str, Verdict | None, Admin | None, Role, int | None]] = [
 def test_a_server_plays_its_role(
     verdict: Verdict | None, admin: Admin | None, role: Role, weight: int | None
 ) -> None:
-    verdicts = {} if verdict is None else {ONE.key: verdict}
+    verdicts = {} if verdict is None else {ONE.key: Standing(verdict)}
     admins = {} if admin is None else {ONE.key: admin}
     intent = intend(declared(ONE, TWO), verdicts, admins, NOW)
     assert intent.roles == {ONE.key: role, TWO.key: Role.UP}
@@ -74,16 +75,16 @@ def test_a_server_of_weight_0_is_in_the_kernel_and_serves_nobody() -> None:
 
 
 def test_the_sorry_server_waits_while_any_server_serves() -> None:
-    intent = intend(declared(ONE, TWO, sorry=SORRY), {ONE.key: Verdict.DOWN}, {}, NOW)
+    intent = intend(declared(ONE, TWO, sorry=SORRY), {ONE.key: Standing(Verdict.DOWN)}, {}, NOW)
     assert intent.roles[SORRY.key] is Role.STANDBY
     assert weights(intent) == {"10.0.0.2": 7}
 
 
 @pytest.mark.parametrize(
-    ("servers", "verdicts", "admins", "beside"),
+    ("servers", "standings", "admins", "beside"),
     [
-        ((ONE,), {ONE.key: Verdict.DOWN}, {}, {}),
-        ((ONE,), {ONE.key: Verdict.INHIBITED}, {}, {"10.0.0.1": 0}),
+        ((ONE,), {ONE.key: Standing(Verdict.DOWN)}, {}, {}),
+        ((ONE,), {ONE.key: Standing(Verdict.INHIBITED)}, {}, {"10.0.0.1": 0}),
         ((ONE,), {}, {ONE.key: DRAIN}, {"10.0.0.1": 0}),
         ((ONE,), {}, {ONE.key: DISABLE}, {}),
         ((NONE,), {}, {}, {"10.0.0.3": 0}),
@@ -93,24 +94,25 @@ def test_the_sorry_server_waits_while_any_server_serves() -> None:
 )
 def test_the_sorry_server_joins_with_its_own_weight_when_nothing_serves(
     servers: tuple[RealServer, ...],
-    verdicts: dict[object, Verdict],
+    standings: dict[object, Standing],
     admins: dict[object, Admin],
     beside: dict[str, int],
 ) -> None:
-    intent = intend(declared(*servers, sorry=SORRY), verdicts, admins, NOW)  # type: ignore[arg-type]
+    intent = intend(declared(*servers, sorry=SORRY), standings, admins, NOW)  # type: ignore[arg-type]
     assert intent.roles[SORRY.key] is Role.SORRY
     assert weights(intent) == {**beside, "10.0.0.99": SORRY.weight}
 
 
 def test_holds_and_verdicts_of_strangers_change_nothing() -> None:
     plain = intend(declared(ONE), {}, {}, NOW)
-    assert intend(declared(ONE), {TWO.key: Verdict.DOWN}, {TWO.key: DISABLE}, NOW) == plain
+    others = {TWO.key: Standing(Verdict.DOWN)}
+    assert intend(declared(ONE), others, {TWO.key: DISABLE}, NOW) == plain
 
 
 @st.composite
 def situations(
     draw: st.DrawFn,
-) -> tuple[Declaration, dict[object, Verdict], dict[object, Admin], float]:
+) -> tuple[Declaration, dict[object, Standing], dict[object, Admin], float]:
     numbers = draw(st.lists(st.integers(1, 8), unique=True, max_size=6))
     servers = tuple(
         RealServer(ip_address(f"10.0.0.{n}"), 80, draw(st.sampled_from((0, 1, 9)))) for n in numbers
@@ -120,24 +122,27 @@ def situations(
     admin = st.builds(Admin, st.sampled_from(AdminMode), st.just(0.0), deadline)
     keys = [server.key for server in servers]
     some = st.dictionaries if keys else lambda *_: st.just({})
-    verdicts = draw(some(st.sampled_from(keys or [None]), st.sampled_from(Verdict)))
+    standing = st.builds(Standing, st.sampled_from(Verdict), st.integers(0, 100))
+    standings = draw(some(st.sampled_from(keys or [None]), standing))
     admins = draw(some(st.sampled_from(keys or [None]), admin))
-    return declared(*servers, sorry=sorry), verdicts, admins, draw(st.floats(0, 10))
+    return declared(*servers, sorry=sorry), standings, admins, draw(st.floats(0, 10))
 
 
 @given(situations())
 @settings(max_examples=100, deadline=None)
 def test_what_is_intended_is_always_something_a_kernel_can_hold(
-    situation: tuple[Declaration, dict[object, Verdict], dict[object, Admin], float],
+    situation: tuple[Declaration, dict[object, Standing], dict[object, Admin], float],
 ) -> None:
-    declaration, verdicts, admins, now = situation
-    intent = intend(declaration, verdicts, admins, now)  # type: ignore[arg-type]
+    declaration, standings, admins, now = situation
+    intent = intend(declaration, standings, admins, now)  # type: ignore[arg-type]
     servers = intent.state.servers
     assert len({server.key for server in servers}) == len(servers)
     for server in servers:
         as_declared = declaration.server(server.key)
-        allowed = {SORRY.weight} if as_declared is None else {0, as_declared.weight}
-        assert server.weight in allowed
+        if as_declared is None:
+            assert server.weight == SORRY.weight
+        else:
+            assert 0 <= server.weight <= as_declared.weight
     everyone = {*declaration.servers, *filter(None, [declaration.sorry_server])}
     assert intent.roles.keys() == {server.key for server in everyone}
     if declaration.sorry_server is not None:
@@ -145,4 +150,4 @@ def test_what_is_intended_is_always_something_a_kernel_can_hold(
         sorry_is_in = any(server.key == SORRY.key for server in servers)
         others_serve = any(s.weight for s in servers if s.key != SORRY.key)
         assert sorry_is_in != others_serve
-    assert intend(declaration, verdicts, admins, now) == intent  # type: ignore[arg-type]
+    assert intend(declaration, standings, admins, now) == intent  # type: ignore[arg-type]

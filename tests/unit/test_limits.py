@@ -93,7 +93,7 @@ def test_the_stand_in_for_xdp_refuses_the_same(changed: dict[str, Any]) -> None:
     fullnat_to_nat = {"forwarding": "nat"} if changed.get("forwarding") == "fullnat" else {}
     web = parse(WEB | changed | fullnat_to_nat | {"datapath": "ipvs"})
     fake = FakeDatapath(features=EVERYTHING_OF_XDP)
-    servers = [*web.servers, *([web.sorry_server] if web.sorry_server else [])]
+    servers = [*web.servers, *web.sorry_servers]
     if fullnat_to_nat:
         servers = [replace(each, forwarding=Forwarding.FULLNAT) for each in servers]
     ops: list[Op] = [

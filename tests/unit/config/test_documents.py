@@ -48,7 +48,7 @@ def test_two_lines_are_a_service_with_the_defaults_of_the_host() -> None:
     assert web.service.key == AddressKey(L4Protocol.TCP, ip_address("192.0.2.10"), 80)
     assert (web.name, web.source, web.datapath) == ("web", "web.yaml", DatapathKind.IPVS)
     assert web.service.scheduler is Scheduler.WLC
-    assert (web.servers, web.sorry_server, web.vip, web.drain_timeout) == ((), None, None, None)
+    assert (web.servers, web.sorry_servers, web.vip, web.drain_timeout) == ((), (), None, None)
 
 
 def test_the_host_decides_what_a_service_leaves_open() -> None:
@@ -86,7 +86,8 @@ def test_servers_inherit_from_their_service_and_override_it() -> None:
         RealServer(ip_address("10.0.0.3"), 8080, 7, Forwarding.NAT),
         RealServer(ip_address("2001:db8::1"), 80, 7, Forwarding.TUNNEL, gue, 100),
     )
-    assert web.sorry_server == RealServer(ip_address("10.0.0.9"), 80, 1, Forwarding.TUNNEL, gue)
+    sorry = RealServer(ip_address("10.0.0.9"), 80, 1, Forwarding.TUNNEL, gue)
+    assert web.sorry_servers == (sorry,)
 
 
 def test_a_mark_names_a_service_and_its_servers_keep_the_clients_port() -> None:

@@ -34,7 +34,9 @@ NOTHING = Explanation(0, layout.NONE, layout.NONE, 0, layout.NONE, 0, 0, 0)
 
 def view(server: RealServer | None = SERVER, **found: Any) -> Any:
     service = VirtualService(KEY, Scheduler.MH)
-    record = records.server_record(server, KEY, 0, 1) if server is not None else None
+    record = None
+    if server is not None:
+        record = records.server_record(server, records.identity_of(server.key), KEY, 0, 1)
     verdict = found.pop("verdict", Verdict.SEND)
     sent = Sent("02:00:00:00:02:01", 7) if verdict is Verdict.SEND else None
     answer = Answer(
