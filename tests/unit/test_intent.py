@@ -143,9 +143,9 @@ def test_what_is_intended_is_always_something_a_kernel_can_hold(
             assert server.weight == SORRY.weight
         else:
             assert 0 <= server.weight <= as_declared.weight
-    everyone = {*declaration.servers, *filter(None, [declaration.sorry_server])}
+    everyone = {*declaration.servers, *declaration.sorry_servers}
     assert intent.roles.keys() == {server.key for server in everyone}
-    if declaration.sorry_server is not None:
+    if declaration.sorry_servers:
         assert intent.state.serves
         sorry_is_in = any(server.key == SORRY.key for server in servers)
         others_serve = any(s.weight for s in servers if s.key != SORRY.key)
