@@ -75,6 +75,7 @@ class Outcome(StrEnum):
     # of the prober itself
     NOT_ASKED = "could not ask"
     SUSPENDED = "prober was late"
+    HELD = "everything fails at once"
 
     @property
     def opinion(self) -> Opinion:
@@ -91,7 +92,7 @@ _GOOD = frozenset(
         Outcome.AGENT_DRAIN,
     }
 )
-_NONE = frozenset({Outcome.NOT_ASKED, Outcome.SUSPENDED})
+_NONE = frozenset({Outcome.NOT_ASKED, Outcome.SUSPENDED, Outcome.HELD})
 
 FULL = 100
 

@@ -1,0 +1,258 @@
+"""Which probe when, and what is known of every target: the only part of health with a clock.
+
+A subject is a check of a target with its timing; services that ask the same of the same server
+share it, and it is probed once. Results step its state machine unless they are doubted (``trust``)
+or held (``partition``). Whoever listens hears which subjects changed, together and soon, and
+decides what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from heapq import heapify, heappop, heappush
+from random import Random
+from typing import NamedTuple
+
+from kernlb.health import fsm
+from kernlb.health.check import Check, Target, Timing
+from kernlb.health.outcome import Opinion, Outcome, Result
+from kernlb.health.partition import Partition
+from kernlb.health.probes import Probe, Running
+from kernlb.health.trust import BEAT, Trust
+
+HISTORY = 8  # results kept of each subject
+FIRST_RATE = 4000.0  # first probes a second, when many are new at once
+CANARIES = 4  # others that are asked at once when one begins to fail
+CANARY_INTERVAL = 0.5  # seconds between two such rounds
+AT_ONCE = 256  # probes started before the loop may do something else
+
+LATENESS_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class Key(NamedTuple):
+    """What makes two probes the same."""
+
+    check: Check
+    timing: Timing
+    target: Target
+
+
+class Heard(NamedTuple):
+    """A result, and when it came (seconds of the loop's clock)."""
+
+    result: Result
+    at: float
+
+
+class Subject:
+    """What is known of one target by one check."""
+
+    __slots__ = ("due", "key", "order", "past", "probe", "running", "started", "state")
+
+    def __init__(self, key: Key, probe: Probe, state: fsm.State, due: float, order: int) -> None:
+        self.key, self.probe, self.state = key, probe, state
+        self.due = due  # of the next start
+        self.order = order  # of the entry in the heap that is in force
+        self.running: Running | None = None
+        self.started = 0.0
+        self.past: deque[Heard] = deque(maxlen=HISTORY)
+
+
+Make = Callable[[Check, float, Target], Probe]
+Changed = Callable[[Mapping[Key, "fsm.Transition"]], None]
+Finished = Callable[[Key, Result], None]
+
+
+class Monitor:
+    """Probes all that it was told to watch, until :meth:`stop`.
+
+    ``make`` gives a probe for a check, a timeout and a target. ``changed`` hears the transitions
+    of one turn of the loop together; ``finished`` every result, as counted.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make: Make,
+        changed: Changed,
+        finished: Finished,
+        partition: Partition,
+        *,
+        lateness_limit: float,
+        random: Random,
+    ) -> None:
+        self._loop, self._make, self._random = loop, make, random
+        self._changed, self._finished = changed, finished
+        self.partition = partition
+        self.trust = Trust(lateness_limit, loop.time())
+        self.lateness: Counter[float] = Counter()  # starts by upper bound, seconds
+        self.subjects: dict[Key, Subject] = {}
+        self._heap: list[tuple[float, int, Subject]] = []
+        self._order = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._transitions: dict[Key, fsm.Transition] = {}
+        self._under_way: set[Subject] = set()
+        self._last_canaries = 0.0
+        self._beat = loop.call_later(BEAT, self._heartbeat)
+
+    # -- what to watch
+
+    def watch(self, wanted: Mapping[Key, bool]) -> None:
+        """Watch exactly these from now on; what is watched already goes on as it was.
+
+        The value says whether a new one is held to be good until it is known better."""
+        for key in [key for key in self.subjects if key not in wanted]:
+            self._drop(self.subjects.pop(key))
+        fresh = [key for key in wanted if key not in self.subjects]
+        now = self._loop.time()
+        for number, key in enumerate(fresh):
+            probe = self._make(key.check, key.timing.timeout, key.target)
+            subject = Subject(key, probe, fsm.begin(wanted[key], now), 0.0, 0)
+            self.subjects[key] = subject
+            self._plan(subject, now + min(number / FIRST_RATE, key.timing.interval))
+        if len(self._heap) > 64 + 4 * len(self.subjects):
+            self._heap = [each for each in self._heap if each[1] == each[2].order]
+            heapify(self._heap)
+        self._arm()
+
+    def ask_now(self, key: Key) -> None:
+        """Ask out of turn, unless it is being asked."""
+        subject = self.subjects[key]
+        if subject.running is None:
+            self._plan(subject, self._loop.time())
+            self._arm()
+
+    def stop(self) -> None:
+        self._beat.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for subject in self.subjects.values():
+            self._drop(subject)
+        self.subjects.clear()
+
+    def _drop(self, subject: Subject) -> None:
+        subject.order = -1  # its entries in the heap are void
+        self.partition.forget(subject.key)
+        self._transitions.pop(subject.key, None)
+        self._give_up(subject)
+
+    def _give_up(self, subject: Subject) -> None:
+        if subject.running is not None:
+            subject.running.cancel()
+            subject.running = None
+            self._under_way.discard(subject)
+
+    # -- when
+
+    def _plan(self, subject: Subject, due: float) -> None:
+        self._order += 1
+        subject.due, subject.order = due, self._order
+        heappush(self._heap, (due, self._order, subject))
+
+    def _arm(self) -> None:
+        """One timer, for the earliest."""
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].order:
+            heappop(heap)
+        if not heap:
+            return
+        due = heap[0][0]
+        if self._timer is not None:
+            if not self._timer.cancelled() and self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._start_due)
+
+    def _start_due(self) -> None:
+        self._timer = None
+        now, heap = self._loop.time(), self._heap
+        for _ in range(AT_ONCE):
+            if not heap or heap[0][0] > now:
+                break
+            due, order, subject = heappop(heap)
+            if order == subject.order:
+                self._start(subject, now, now - due)
+        self._arm()
+
+    def _start(self, subject: Subject, now: float, late: float) -> None:
+        self.lateness[next((b for b in LATENESS_BOUNDS if late <= b), float("inf"))] += 1
+        subject.started = now
+        self._under_way.add(subject)
+        subject.running = subject.probe.start(lambda result: self._done(subject, result))
+
+    # -- what came of it
+
+    def _done(self, subject: Subject, result: Result) -> None:
+        now = self._loop.time()
+        subject.running = None
+        self._under_way.discard(subject)
+        result = self._weighed(subject, result, now)
+        subject.past.append(Heard(result, now))
+        self._finished(subject.key, result)
+        timing = subject.key.timing
+        subject.state, transition = fsm.step(subject.state, result, timing, now)
+        if transition is not None:
+            self._tell(subject.key, transition)
+        due = fsm.next_start(subject.state, timing, subject.started, now, self._random.random())
+        self._plan(subject, due)
+        self._arm()
+
+    def _weighed(self, subject: Subject, result: Result, now: float) -> Result:
+        """The result as it is to be counted: a bad one may say more of us than of the server."""
+        opinion = result.outcome.opinion
+        if opinion is Opinion.GOOD:
+            self.partition.good(subject.key, now)
+        if opinion is not Opinion.BAD:
+            return result
+        if self.trust.doubted(now):
+            return result._replace(outcome=Outcome.SUSPENDED, detail=str(result))
+        self.partition.bad(subject.key, subject.key.target.address, now)
+        if not fsm.would_fall(subject.state, subject.key.timing):
+            self._ask_canaries(now)
+        elif self.partition.holds(subject.key, now):
+            return result._replace(outcome=Outcome.HELD, detail=str(result))
+        return result
+
+    def _ask_canaries(self, now: float) -> None:
+        """Do others answer? By the time of a verdict that is known."""
+        if now - self._last_canaries < CANARY_INTERVAL or len(self.subjects) < 2:
+            return
+        self._last_canaries = now
+        keys = list(self.subjects)
+        for key in self._random.sample(keys, min(CANARIES, len(keys))):
+            past = self.subjects[key].past
+            if not past or now - past[-1].at > CANARY_INTERVAL:
+                self.ask_now(key)
+
+    def _tell(self, key: Key, transition: fsm.Transition) -> None:
+        if not self._transitions:
+            self._loop.call_soon(self._tell_all)
+        self._transitions[key] = transition
+
+    def _tell_all(self) -> None:
+        told, self._transitions = self._transitions, {}
+        if told:
+            self._changed(told)
+
+    # -- trust
+
+    def _heartbeat(self) -> None:
+        now = self._loop.time()
+        if self.trust.beat(now):
+            self._begin_anew(now)
+        self._beat = self._loop.call_at(now + BEAT, self._heartbeat)
+
+    def _begin_anew(self, now: float) -> None:
+        """We were not there: what is under way is void, and what is overdue is spread again."""
+        for subject in list(self._under_way):
+            self._give_up(subject)
+            self._plan(subject, now)
+        overdue = sorted(
+            (each for each in self.subjects.values() if each.due < now and not each.running),
+            key=lambda subject: subject.due,
+        )
+        for number, subject in enumerate(overdue):
+            self._plan(subject, now + number / FIRST_RATE)
+        self._arm()
