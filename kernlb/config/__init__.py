@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kernlb.config.conflicts import Index, validate_set
 from kernlb.config.errors import ConfigError, Fault
+from kernlb.config.health_settings import HealthSettings
 from kernlb.config.plain import document_of
 from kernlb.config.schema import service_schema, settings_schema
 from kernlb.config.service import parse_service
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "Defaults",
     "Fault",
+    "HealthSettings",
     "Index",
     "IpvsSettings",
     "Settings",

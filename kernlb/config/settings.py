@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from kernlb.config.duration import seconds
 from kernlb.config.errors import ConfigError, Fault, Report
+from kernlb.config.health_settings import HealthSettings, read_monitor
 from kernlb.config.settings_document import (
     AUDIT_INTERVAL,
     CONTROL_GROUP,
@@ -30,6 +31,7 @@ from kernlb.config.settings_document import (
 from kernlb.config.shape import read_document
 from kernlb.config.syntax import MAX_BYTES, lines_of
 from kernlb.config.xdp_settings import XdpSettings, read_xdp
+from kernlb.health.check import HealthPolicy, Watch
 from kernlb.limits import XDP_SCHEDULERS
 from kernlb.model import DatapathKind, Forwarding, IPAddress, Scheduler, parse_endpoint
 
@@ -37,13 +39,16 @@ from kernlb.model import DatapathKind, Forwarding, IPAddress, Scheduler, parse_e
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What a service has that does not say otherwise. ``drain_timeout`` in seconds, None: a
-    drained server keeps its connections. ``vip_interface`` None: addresses are left alone."""
+    drained server keeps its connections. ``vip_interface`` None: addresses are left alone.
+    ``check`` None: servers are not asked."""
 
     datapath: DatapathKind = DatapathKind.IPVS
     scheduler: Scheduler = Scheduler.WLC
     forwarding: Forwarding = Forwarding.NAT
     vip_interface: str | None = None
     drain_timeout: float | None = None
+    check: Watch | None = None
+    health: HealthPolicy = field(default_factory=HealthPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Settings:
     metrics_listen: str | None = METRICS_LISTEN
     ipvs: IpvsSettings = IpvsSettings()
     xdp: XdpSettings = field(default_factory=XdpSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     control_group: str = CONTROL_GROUP
 
 
@@ -118,6 +124,7 @@ def parse_settings(text: bytes, *, source: str) -> Settings:
             sysctls=_sysctls(document.ipvs.sysctls),
         ),
         xdp=read_xdp(document.xdp, report),
+        health=read_monitor(document.health, report),
         control_group=document.control_group,
     )
     if settings.defaults.datapath is DatapathKind.XDP and not settings.xdp.interfaces:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from kernlb.config.document import Address, Duration, Interface, OnlyFalse, Port, doc
+from kernlb.config.health_document import MonitorDocument
 from kernlb.config.xdp_document import XdpDocument
 from kernlb.model import DatapathKind, Forwarding, Scheduler
 
@@ -157,6 +158,7 @@ class SettingsDocument(_Document, frozen=True):
     ] = METRICS_LISTEN
     ipvs: Annotated[IpvsDocument, doc("The host's IPVS.")] = IpvsDocument()
     xdp: Annotated[XdpDocument, doc("The host's XDP datapath.")] = XdpDocument()
+    health: Annotated[MonitorDocument, doc("The host's health monitor.")] = MonitorDocument()
     control_group: Annotated[
         Annotated[
             str,
