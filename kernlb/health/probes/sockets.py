@@ -1,0 +1,190 @@
+"""Sockets for probes: how one is opened towards a target, and one epoll set for all of them.
+
+- A ``Dial`` is all that opening needs, worked out once: family, address, mark, source.
+- ``Poller`` watches many short-lived sockets for one event loop. The loop sees a single
+  descriptor, the epoll set; a socket costs two epoll_ctl calls instead of the loop's own handles,
+  which is most of what a probe would cost. Edge-triggered: a socket is added once, and whoever is
+  told of it reads until there is nothing left.
+- Deadlines are kept in one queue for each length of timeout, where they come in the order in
+  which they were made: appending is all there is to do, and the loop has one timer a queue.
+- Answers that are there already are heard before a deadline is held against anybody: after a
+  pause of this process the answers count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from kernlb.health.check import Target
+
+_BATCH = 256  # events between two turns of the loop
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+FAILED = select.EPOLLERR | select.EPOLLHUP
+READABLE = select.EPOLLIN | select.EPOLLRDHUP | FAILED
+ENDED = select.EPOLLRDHUP | FAILED
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
+_IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen by connect(2), which can share it
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Where to, and from where."""
+
+    family: int
+    address: tuple[str, int]
+    mark: int = 0
+    source: str | None = None
+
+    @classmethod
+    def to(cls, target: Target, port: int | None = None) -> Dial:
+        """``port`` is the check's own, None for the target's."""
+        address = target.to
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        there = str(address), target.to_port(port)
+        if target.carried is None:
+            return cls(family, there)
+        return cls(family, there, target.carried.mark, str(target.carried.source))
+
+    def open(self, kind: int = socket.SOCK_STREAM) -> socket.SocketType:
+        """A non-blocking socket, marked and bound as it must be; a stream is reset when it is
+        closed, and so leaves no TIME_WAIT. May raise OSError."""
+        # SocketType is the C class: half the price of socket.socket, and no finalizer's warning
+        opened = socket.SocketType(self.family, kind | socket.SOCK_NONBLOCK)
+        try:
+            if kind == socket.SOCK_STREAM:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if self.mark:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            if self.source is not None:
+                if kind == socket.SOCK_STREAM:
+                    opened.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                opened.bind((self.source, 0))
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+
+class Watched(Protocol):
+    """Who hears of a socket, and of its own deadline."""
+
+    __slots__ = ()
+
+    def ready(self, events: int) -> None: ...
+
+    def expire(self) -> None: ...
+
+    @property
+    def over(self) -> bool: ...
+
+
+class Deadlines:
+    """All that end ``timeout`` seconds after their start, in order."""
+
+    __slots__ = ("_before", "_loop", "_timer", "queue", "timeout")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout: float, before: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._before = before
+        self._timer: asyncio.TimerHandle | None = None
+        self.timeout = timeout
+        self.queue: deque[tuple[float, Watched]] = deque()
+
+    def add(self, started: float, watched: Watched) -> None:
+        self.queue.append((started + self.timeout, watched))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.timeout, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._before()
+        queue = self.queue
+        now = monotonic()
+        while queue:
+            due, watched = queue[0]
+            if watched.over:
+                queue.popleft()
+            elif due <= now:
+                queue.popleft()
+                try:
+                    watched.expire()
+                except Exception as error:
+                    report(self._loop, error)
+            else:
+                # a new deadline may have set the timer while others expired
+                if self._timer is None:
+                    self._timer = self._loop.call_later(due - now, self._fire)
+                return
+
+
+class Poller:
+    """One epoll set on one event loop, for as long as the loop lives."""
+
+    __slots__ = ("_deadlines", "_epoll", "_loop", "_watched")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._watched: dict[int, Watched] = {}
+        self._deadlines: dict[float, Deadlines] = {}
+        loop.add_reader(self._epoll.fileno(), self._dispatch)
+
+    def watch(self, descriptor: int, watched: Watched) -> None:
+        """May raise OSError, with nothing watched."""
+        self._epoll.register(descriptor, _EVENTS)
+        self._watched[descriptor] = watched
+
+    def again(self, descriptor: int) -> None:
+        """Tell once more of what is there: the reader stopped before the end."""
+        self._epoll.modify(descriptor, _EVENTS)
+
+    def forget(self, descriptor: int) -> None:
+        """Before it is closed: a child between fork and exec keeps a closed socket in the set."""
+        del self._watched[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def deadlines(self, timeout: float) -> Deadlines:
+        if (found := self._deadlines.get(timeout)) is None:
+            found = self._deadlines[timeout] = Deadlines(self._loop, timeout, self._dispatch)
+        return found
+
+    def _dispatch(self) -> None:
+        watched = self._watched
+        for descriptor, events in self._epoll.poll(0, _BATCH):
+            # gone, if one of this batch ended another
+            if (who := watched.get(descriptor)) is not None:
+                try:
+                    who.ready(events)
+                except Exception as error:  # edge-triggered: the others must hear theirs
+                    report(self._loop, error)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+def report(loop: asyncio.AbstractEventLoop, error: Exception) -> None:
+    """As the loop reports an error of a callback of its own."""
+    loop.call_exception_handler({"message": "error in a probe", "exception": error})
+
+
+_pollers: dict[asyncio.AbstractEventLoop, Poller] = {}
+
+
+def poller_of(loop: asyncio.AbstractEventLoop) -> Poller:
+    """The loop's one poller."""
+    if (poller := _pollers.get(loop)) is None:
+        for closed in [each for each in _pollers if each.is_closed()]:
+            _pollers.pop(closed).close()
+        poller = _pollers[loop] = Poller(loop)
+    return poller
