@@ -141,6 +141,8 @@ PURE = (
     "kernlb.health",
     "kernlb.health.check",
     "kernlb.health.outcome",
+    "kernlb.health.fsm",
+    "kernlb.health.damping",
     "kernlb.declaration",
     "kernlb.reconcile",
     "kernlb.intent",
