@@ -115,8 +115,9 @@ def first(serves: bool, policy: Initial = Initial.WAIT) -> Condition:
     return Condition.UNCONFIRMED if serves or policy is Initial.UP else Condition.WAITING
 
 
-def initial(serves: bool, policy: Initial, now: float) -> State:
-    return State(first(serves, policy), now)
+def begin(good: bool, now: float) -> State:
+    """``good``: taken for good until it is known better."""
+    return State(Condition.UNCONFIRMED if good else Condition.WAITING, now)
 
 
 def seen_by(begins: Condition, condition: Condition) -> Condition:
@@ -143,6 +144,12 @@ def step(
         return State(condition, since, streak, last_good), None
     transition = Transition(condition, row.new, result, count, needed, now - since)
     return State(row.new, now, streak, last_good), transition
+
+
+def would_fall(state: State, timing: Timing) -> bool:
+    """Would one more bad result bring the server down?"""
+    row = _BAD_ROWS.get(state.condition)
+    return row is not None and state.failures + 1 >= _needed(row.needs, timing)
 
 
 def _needed(needs: Needs, timing: Timing) -> int:
