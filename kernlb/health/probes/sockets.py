@@ -27,6 +27,7 @@ from kernlb.health.check import Target
 
 _BATCH = 256  # events between two turns of the loop
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+IN_LEVEL = select.EPOLLIN  # for a socket that stays: told as long as there is something
 FAILED = select.EPOLLERR | select.EPOLLHUP
 READABLE = select.EPOLLIN | select.EPOLLRDHUP | FAILED
 ENDED = select.EPOLLRDHUP | FAILED
@@ -140,9 +141,9 @@ class Poller:
         self._deadlines: dict[float, Deadlines] = {}
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
-    def watch(self, descriptor: int, watched: Watched) -> None:
+    def watch(self, descriptor: int, watched: Watched, events: int = _EVENTS) -> None:
         """May raise OSError, with nothing watched."""
-        self._epoll.register(descriptor, _EVENTS)
+        self._epoll.register(descriptor, events)
         self._watched[descriptor] = watched
 
     def again(self, descriptor: int) -> None:
