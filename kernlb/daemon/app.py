@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 from kernlb import __version__
@@ -30,6 +31,7 @@ from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events, sentence
+from kernlb.daemon.health import HealthKeeper
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
@@ -38,6 +40,11 @@ from kernlb.daemon.vips import AddressDoor, VipKeeper
 from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.health.check import Check, Target
+from kernlb.health.monitor import Monitor
+from kernlb.health.partition import Partition
+from kernlb.health.probes import Probe
+from kernlb.health.probes.making import make_probe
 from kernlb.model import DatapathKind
 from kernlb.store import Store
 
@@ -90,7 +97,10 @@ class App:
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
-        desired = Desired(self._runtime, clock)
+        self._health = HealthKeeper(self._datapaths, self._events, lambda declaration, server: None)
+        self._monitor = self._make_monitor()
+        self._health.use(self._monitor)
+        desired = Desired(self._runtime, clock, self._health)
         self._reconciler = Reconciler(
             self._datapaths, self._runtime, desired, self._vips, self._events
         )
@@ -125,6 +135,7 @@ class App:
                 await metrics.stop()
             if self._options.flush_on_stop and self._stopping.is_set():
                 await self._flush()  # a failed start is no stop
+            self._monitor.stop()
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
@@ -144,6 +155,7 @@ class App:
                 tasks.create_task(self._audit.run(), name="audit"),
                 tasks.create_task(self._deadlines.run(), name="deadlines"),
                 tasks.create_task(self._reloads(), name="reload"),
+                tasks.create_task(self._health.run(self._reconciler.wake), name="health"),
                 tasks.create_task(notify.watchdog(), name="watchdog"),
             ]
             if self._xdp is not None:
@@ -165,6 +177,22 @@ class App:
             except OSError as error:
                 self._events.add(f"cannot reload: {error}", "reload")
             notify.notify("READY=1", f"STATUS={self._summary()}")
+
+    def _make_monitor(self) -> Monitor:
+        loop, settings = asyncio.get_running_loop(), self._settings.health
+
+        def make(check: Check, timeout: float, target: Target) -> Probe:
+            return make_probe(check, timeout, target, loop)
+
+        return Monitor(
+            loop,
+            make,
+            self._health.changed,
+            lambda key, result: None,
+            Partition(settings.partition_share, settings.partition_grace),
+            lateness_limit=settings.lateness_limit,
+            random=Random(),
+        )
 
     def _read_settings(self) -> None:
         """Settings as they are on disk now; raises ConfigError and keeps the old ones."""

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Protocol
 
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.declaration import Declaration
-from kernlb.intent import Admins, Intent, intend
+from kernlb.intent import Admins, Intent, Standings, intend
 from kernlb.model import ServiceRef
 
 Declarations = Mapping[str, Declaration]  # by name
 Clock = Callable[[], float]  # seconds since the epoch
+
+
+class Health(Protocol):
+    """What the health monitor says of servers (daemon.health.HealthKeeper)."""
+
+    def follow(self, declarations: Declarations) -> None:
+        """These are in force from now on."""
+
+    def standings(self, declaration: Declaration, holds: Admins, *, final: bool) -> Standings:
+        """``final``: of a declaration in force, and the kernel will be made so."""
+        ...
+
+    @property
+    def withdrawn(self) -> frozenset[ServiceRef]:
+        """Services whose VIP is not to be there now."""
+
+
+class Unwatched:
+    """Every server counts as good."""
+
+    withdrawn: frozenset[ServiceRef] = frozenset()
+
+    def follow(self, declarations: Declarations) -> None:
+        pass
+
+    def standings(self, declaration: Declaration, holds: Admins, *, final: bool) -> Standings:
+        return {}
 
 
 class Desired:
@@ -20,11 +48,12 @@ class Desired:
     for them is left as it is. Adopted services and operators' holds come from ``runtime``.
     """
 
-    def __init__(self, runtime: RuntimeState, clock: Clock) -> None:
+    def __init__(self, runtime: RuntimeState, clock: Clock, health: Health | None = None) -> None:
         self.declarations: Declarations = {}
         self.held: frozenset[str] = frozenset()
         self._runtime = runtime
         self._clock = clock
+        self._health: Health = health or Unwatched()
         self._by_ref: dict[ServiceRef, Declaration] = {}
         self._intents: dict[ServiceRef, Intent] = {}
 
@@ -42,6 +71,7 @@ class Desired:
             self._drop_holds(name, declarations.get(name))
         self.declarations = dict(declarations)
         self._by_ref = {declaration.ref: declaration for declaration in declarations.values()}
+        self._health.follow(self.declarations)
         self.wake(concerned)
         return concerned
 
@@ -50,6 +80,7 @@ class Desired:
         self.declarations, self.held = {}, frozenset()
         self._by_ref.clear()
         self._intents.clear()
+        self._health.follow({})
         return list(self._runtime.owned)
 
     def concerned(self, wanted: Declarations, held: Set[str]) -> list[ServiceRef]:
@@ -82,14 +113,30 @@ class Desired:
         """The same for a service in force."""
         found = self._intents.get(declaration.ref)
         if found is None:
-            found = self._intents[declaration.ref] = self.intent_of(declaration)
+            holds = self._runtime.holds(declaration.name)
+            standings = self._health.standings(declaration, holds, final=True)
+            found = self._intents[declaration.ref] = self._intend(declaration, standings, holds)
         return found
 
     def intent_of(self, declaration: Declaration, holds: Admins | None = None) -> Intent:
-        """The same for any declaration, with ``holds`` in place of those in force."""
+        """What it would be for any declaration, with ``holds`` in place of those in force."""
         if holds is None:
             holds = self._runtime.holds(declaration.name)
-        return intend(declaration, {}, holds, self._clock())
+        standings = self._health.standings(declaration, holds, final=False)
+        return self._intend(declaration, standings, holds)
+
+    def _intend(self, declaration: Declaration, standings: Standings, holds: Admins) -> Intent:
+        return intend(declaration, standings, holds, self._clock())
+
+    @property
+    def withdrawn(self) -> frozenset[ServiceRef]:
+        """Services whose VIP is not to be there now, of those whose intent was worked out."""
+        return self._health.withdrawn
+
+    def announced(self, declarations: Iterable[Declaration]) -> list[Declaration]:
+        """Those of ``declarations`` whose VIP is to be there."""
+        withdrawn = self._health.withdrawn
+        return [each for each in declarations if each.ref not in withdrawn]
 
     def _drop_holds(self, name: str, declaration: Declaration | None) -> None:
         """An operator's hold goes with the server it was on, running or not as we were."""

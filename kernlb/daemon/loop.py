@@ -67,6 +67,7 @@ class Reconciler:
         self._verified: dict[ServiceRef, tuple[bytes, ServiceState]] = {}
         self._lock = asyncio.Lock()
         self._vips_stale = True
+        self._withdrawn: Set[ServiceRef] = frozenset()
 
     # -- wake-ups
 
@@ -165,7 +166,7 @@ class Reconciler:
             for ref in made.conflicts:
                 outcome.failures[ref] = conflict(by_ref[ref])
             await asyncio.sleep(0)
-        outcome.vip_ops = await self.vips.draft(wanted.values())
+        outcome.vip_ops = await self.vips.draft(self.desired.announced(wanted.values()))
         return outcome
 
     def draft(
@@ -188,8 +189,9 @@ class Reconciler:
         for batch in _batches(kept):
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
-        if self._vips_stale:
-            declared = self.desired.declarations.values()
+        if self._vips_stale or self.desired.withdrawn != self._withdrawn:
+            self._withdrawn = self.desired.withdrawn
+            declared = self.desired.announced(self.desired.declarations.values())
             with_vip = [each.ref for each in declared if each.vip is not None]
             unready = {ref for ref in with_vip if not self.reports.synced(ref)}
             outcome.vip_ops, outcome.vip_failures = await self.vips.keep(

@@ -46,10 +46,17 @@ class Heard(NamedTuple):
     at: float
 
 
+class Wish(NamedTuple):
+    """What a server asks for that is good: a share of its weight in percent, or to be drained."""
+
+    percent: int | None = None
+    leaving: bool = False
+
+
 class Subject:
     """What is known of one target by one check."""
 
-    __slots__ = ("due", "key", "order", "past", "probe", "running", "started", "state")
+    __slots__ = ("due", "key", "order", "past", "probe", "running", "started", "state", "wish")
 
     def __init__(self, key: Key, probe: Probe, state: fsm.State, due: float, order: int) -> None:
         self.key, self.probe, self.state = key, probe, state
@@ -58,10 +65,11 @@ class Subject:
         self.running: Running | None = None
         self.started = 0.0
         self.past: deque[Heard] = deque(maxlen=HISTORY)
+        self.wish = Wish()
 
 
 Make = Callable[[Check, float, Target], Probe]
-Changed = Callable[[Mapping[Key, "fsm.Transition"]], None]
+Changed = Callable[[Mapping[Key, "fsm.Transition | None"]], None]
 Finished = Callable[[Key, Result], None]
 
 
@@ -69,7 +77,8 @@ class Monitor:
     """Probes all that it was told to watch, until :meth:`stop`.
 
     ``make`` gives a probe for a check, a timeout and a target. ``changed`` hears the transitions
-    of one turn of the loop together; ``finished`` every result, as counted.
+    of one turn of the loop together, None where only a wish is another; ``finished`` hears every
+    result, as counted.
     """
 
     def __init__(
@@ -92,10 +101,10 @@ class Monitor:
         self._heap: list[tuple[float, int, Subject]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._transitions: dict[Key, fsm.Transition] = {}
+        self._transitions: dict[Key, fsm.Transition | None] = {}
         self._under_way: set[Subject] = set()
         self._last_canaries = 0.0
-        self._beat = loop.call_later(BEAT, self._heartbeat)
+        self._beat: asyncio.TimerHandle | None = None  # while there is anything to watch
 
     # -- what to watch
 
@@ -115,7 +124,15 @@ class Monitor:
         if len(self._heap) > 64 + 4 * len(self.subjects):
             self._heap = [each for each in self._heap if each[1] == each[2].order]
             heapify(self._heap)
+        if self.subjects and self._beat is None:
+            self.trust.begin(now)
+            self._beat = self._loop.call_at(now + BEAT, self._heartbeat)
         self._arm()
+
+    @property
+    def now(self) -> float:
+        """Seconds of the loop's clock."""
+        return self._loop.time()
 
     def ask_now(self, key: Key) -> None:
         """Ask out of turn, unless it is being asked."""
@@ -125,7 +142,8 @@ class Monitor:
             self._arm()
 
     def stop(self) -> None:
-        self._beat.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for subject in self.subjects.values():
@@ -193,11 +211,20 @@ class Monitor:
         self._finished(subject.key, result)
         timing = subject.key.timing
         subject.state, transition = fsm.step(subject.state, result, timing, now)
-        if transition is not None:
+        wishes = self._wishes(subject, result)
+        if transition is not None or wishes:
             self._tell(subject.key, transition)
         due = fsm.next_start(subject.state, timing, subject.started, now, self._random.random())
         self._plan(subject, due)
         self._arm()
+
+    def _wishes(self, subject: Subject, result: Result) -> bool:
+        """Does the server ask for something else than before?"""
+        if result.outcome.opinion is not Opinion.GOOD:
+            return False
+        before = subject.wish
+        subject.wish = Wish(result.percent, result.outcome is Outcome.AGENT_DRAIN)
+        return subject.wish != before
 
     def _weighed(self, subject: Subject, result: Result, now: float) -> Result:
         """The result as it is to be counted: a bad one may say more of us than of the server."""
@@ -209,9 +236,11 @@ class Monitor:
         if self.trust.doubted(now):
             return result._replace(outcome=Outcome.SUSPENDED, detail=str(result))
         self.partition.bad(subject.key, subject.key.target.address, now)
-        if not fsm.would_fall(subject.state, subject.key.timing):
+        if subject.state.condition.good and not subject.state.in_doubt:
             self._ask_canaries(now)
-        elif self.partition.holds(subject.key, now):
+        if not fsm.would_fall(subject.state, subject.key.timing):
+            return result
+        if self.partition.holds(subject.key, now):
             return result._replace(outcome=Outcome.HELD, detail=str(result))
         return result
 
@@ -226,10 +255,10 @@ class Monitor:
             if not past or now - past[-1].at > CANARY_INTERVAL:
                 self.ask_now(key)
 
-    def _tell(self, key: Key, transition: fsm.Transition) -> None:
+    def _tell(self, key: Key, transition: fsm.Transition | None) -> None:
         if not self._transitions:
             self._loop.call_soon(self._tell_all)
-        self._transitions[key] = transition
+        self._transitions[key] = transition or self._transitions.get(key)
 
     def _tell_all(self) -> None:
         told, self._transitions = self._transitions, {}
@@ -240,6 +269,9 @@ class Monitor:
 
     def _heartbeat(self) -> None:
         now = self._loop.time()
+        self._beat = None
+        if not self.subjects:
+            return
         if self.trust.beat(now):
             self._begin_anew(now)
         self._beat = self._loop.call_at(now + BEAT, self._heartbeat)

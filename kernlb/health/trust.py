@@ -21,6 +21,10 @@ class Trust:
         self._due = now + BEAT
         self._doubted_until = -1.0
 
+    def begin(self, now: float) -> None:
+        """The first heartbeat is to come."""
+        self._due = now + BEAT
+
     def beat(self, now: float) -> bool:
         """A heartbeat came; True if it came so late that what is under way must be dropped."""
         lag = now - self._due

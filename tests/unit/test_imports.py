@@ -37,7 +37,13 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
     ),
     "judgement": (
-        ("kernlb.health.fsm", "kernlb.health.damping", "kernlb.health.policy"),
+        (
+            "kernlb.health.fsm",
+            "kernlb.health.damping",
+            "kernlb.health.policy",
+            "kernlb.health.trust",
+            "kernlb.health.partition",
+        ),
         ("kernlb.model", "kernlb.intent", "kernlb.health.*"),
     ),
     "probes": (
@@ -251,7 +257,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("kernlb.cli.*",),
     "yaml": ("kernlb.config.*",),
     "ruamel": ("kernlb.config.edit",),
-    "signal": ("kernlb.daemon.app", "kernlb.lab.*"),
+    "signal": ("kernlb.daemon.app", "kernlb.health.probes.*", "kernlb.lab.*"),
     "ctypes": ("kernlb.datapath.xdp.libbpf*", "kernlb.lab.*"),
 }
 
