@@ -14,9 +14,8 @@ import re
 from kernlb.health.check import AgentCheck, Target
 from kernlb.health.outcome import FULL, Outcome
 from kernlb.health.probes import Done
-from kernlb.health.probes.asking import Asking, Ended, Found, Stage
-from kernlb.health.probes.sockets import Dial
-from kernlb.health.probes.stream import connected
+from kernlb.health.probes.found import Found
+from kernlb.health.probes.talk import Line, Talk
 from kernlb.health.probes.wording import quote
 
 LONGEST = 4096
@@ -61,32 +60,45 @@ def read(said: str) -> Found:
 
 
 class AgentProbe:
-    __slots__ = ("_dial", "_loop", "_send", "_timeout")
+    __slots__ = ("_line", "_send")
 
     def __init__(
         self, check: AgentCheck, timeout: float, target: Target, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._loop = loop
-        self._timeout = timeout
-        self._dial = Dial.to(target, check.port)
+        self._line = Line(target, check.port, timeout, loop)
         self._send = check.send.encode()
 
-    def start(self, done: Done) -> Asking:
-        return Asking(self._loop, self._timeout, self._converse, done)
+    def start(self, done: Done) -> Talk:
+        talk = _Listening(self._line, done, self._send)
+        talk.open()
+        return talk
 
-    async def _converse(self, stage: Stage) -> Found:
-        async with connected(self._loop, self._dial, stage) as stream:
-            if self._send:
-                await stream.send(self._send)
-            said = bytearray()
-            while (end := _LINE_END.search(said)) is None and len(said) <= LONGEST:
-                more = await stream.receive()
-                if not more:
-                    break
-                said += more
-                stage.late = Outcome.STALLED
-            if (end.start() if end else len(said)) > LONGEST:
-                raise Ended(Outcome.TOO_LONG, f"over {LONGEST} bytes on one line")
-            if not said:
-                raise Ended(Outcome.CLOSED, "the agent said nothing")
-            return read(_LINE_END.split(said, 1)[0].decode("utf-8", "replace"))
+
+class _Listening(Talk):
+    __slots__ = ("_said", "_send_first")
+
+    def __init__(self, line: Line, done: Done, send_first: bytes) -> None:
+        super().__init__(line, done)
+        self._send_first = send_first
+        self._said = bytearray()
+
+    def request(self) -> bytes:
+        return self._send_first
+
+    def hear(self, data: bytes) -> None:
+        self._said += data[: LONGEST + 1]
+        end = _LINE_END.search(self._said)
+        if (end.start() if end else len(self._said)) > LONGEST:
+            self.finish(Outcome.TOO_LONG, f"over {LONGEST} bytes on one line")
+        elif end:
+            self._judge(self._said[: end.start()])
+
+    def hear_end(self) -> None:
+        if self._said:
+            self._judge(self._said)
+        else:
+            self.finish(Outcome.CLOSED, "the agent said nothing")
+
+    def _judge(self, said: bytearray) -> None:
+        found = read(said.decode("utf-8", "replace"))
+        self.finish(found.outcome, found.detail, found.percent)

@@ -74,13 +74,14 @@ class Attempt:
         self.connected = True
         return True
 
-    def finish(self, outcome: Outcome, detail: str = "") -> None:
+    def finish(self, outcome: Outcome, detail: str = "", percent: int | None = None) -> None:
         """End with this; nothing if it has ended."""
         done = self.done
         if done is None:
             return
         self.cancel()
-        done(Result(outcome, monotonic() - self.started, line(detail) if detail else detail))
+        detail = line(detail) if detail else detail
+        done(Result(outcome, monotonic() - self.started, detail, percent))
 
     def cancel(self) -> None:
         self.done = None

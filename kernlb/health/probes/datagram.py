@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes import Done
-from kernlb.health.probes.asking import Found
+from kernlb.health.probes.found import Found
 from kernlb.health.probes.sockets import FAILED, Deadlines, Dial, Poller
 from kernlb.health.probes.trouble import detail_of, outcome_of
 from kernlb.health.probes.wording import line

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 
 from kernlb.health.check import DnsCheck, Target
 from kernlb.health.outcome import Outcome
 from kernlb.health.probes import Done, Running
 from kernlb.health.probes import dns_message as message
-from kernlb.health.probes.asking import Asking, Ended, Found, Stage
 from kernlb.health.probes.datagram import Errand, Exchange, Judgement
-from kernlb.health.probes.sockets import Dial, poller_of
-from kernlb.health.probes.stream import Stream, connected
+from kernlb.health.probes.found import Found
+from kernlb.health.probes.talk import Line, Talk
+from kernlb.health.probes.unasked import Unasked
 from kernlb.health.probes.wording import quote
 
 LONGEST = {False: 4096, True: 16384}  # bytes of an answer over UDP, over TCP
@@ -40,42 +41,32 @@ def complaint(check: DnsCheck) -> str | None:
 class DnsProbe:
     """A check that ``complaint`` speaks of is never asked."""
 
-    __slots__ = ("_answer", "_check", "_complaint", "_dial", "_loop", "_query", "_timeout")
+    __slots__ = ("_answer", "_check", "_complaint", "_line", "_query")
 
     def __init__(
         self, check: DnsCheck, timeout: float, target: Target, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._check = check
-        self._timeout = timeout
-        self._loop = loop
-        self._dial = Dial.to(target, check.port)
+        self._line = Line(target, check.port, timeout, loop)
         self._complaint = complaint(check)
         if self._complaint is None:
             self._query = message.query(check.query, check.type)
             self._answer = None if check.answer is None else message.value(check.answer, check.type)
 
     def start(self, done: Done) -> Running:
+        line = self._line
         if self._complaint is not None:
-            return Asking(self._loop, self._timeout, self._refuse, done)
+            return Unasked(line.loop, done, self._complaint)
+        number = random.getrandbits(16)
+        query, judge = self._query.pack(number), partial(self._judge, number)
         if self._check.tcp:
-            return Asking(self._loop, self._timeout, self._converse, done)
-        number = _fresh()
-        payload = self._query.pack(number)
-        errand = Errand(payload, partial(self._judge, number), Found(Outcome.NO_REPLY))
-        poller = poller_of(self._loop)
-        exchange = Exchange(poller, self._dial, errand, done)
-        exchange.begin(poller.deadlines(self._timeout), self._loop)
+            talk = _OverTcp(line, done, query, judge)
+            talk.open()
+            return talk
+        errand = Errand(query, judge, Found(Outcome.NO_REPLY))
+        exchange = Exchange(line.poller, line.dial, errand, done)
+        exchange.begin(line.deadlines, line.loop)
         return exchange
-
-    async def _refuse(self, stage: Stage) -> Found:
-        return Found(Outcome.NOT_ASKED, self._complaint or "")
-
-    async def _converse(self, stage: Stage) -> Found:
-        async with connected(self._loop, self._dial, stage) as stream:
-            number = _fresh()
-            query = self._query.pack(number)
-            await stream.send(len(query).to_bytes(2, "big") + query)
-            return self._judge(number, await _whole(stream, stage)).found
 
     def _judge(self, number: int, data: bytes) -> Judgement:
         limit = LONGEST[self._check.tcp]
@@ -104,19 +95,32 @@ class DnsProbe:
         return Found(Outcome.WRONG_ANSWER, f"{got or 'none'}{more}, {expected}")
 
 
-def _fresh() -> int:
-    return random.getrandbits(16)
+class _OverTcp(Talk):
+    """Messages with their length before them: RFC 1035, 4.2.2."""
 
+    __slots__ = ("_data", "_judge", "_query")
 
-async def _whole(stream: Stream, stage: Stage) -> bytes:
-    """One message with its length before it."""
-    data = bytearray()
-    while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
-        if len(data) >= 2 and int.from_bytes(data[:2], "big") > LONGEST[True]:
-            raise Ended(Outcome.TOO_LONG, f"over {LONGEST[True]} bytes")
-        more = await stream.receive()
-        if not more:
-            raise Ended(Outcome.CLOSED, f"after {len(data)} bytes")
-        data += more
-        stage.late = Outcome.STALLED
-    return bytes(data[2 : 2 + int.from_bytes(data[:2], "big")])
+    def __init__(
+        self, line: Line, done: Done, query: bytes, judge: Callable[[bytes], Judgement]
+    ) -> None:
+        super().__init__(line, done)
+        self._query = query
+        self._judge = judge
+        self._data = bytearray()
+
+    def request(self) -> bytes:
+        return len(self._query).to_bytes(2, "big") + self._query
+
+    def hear(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) < 2:
+            return
+        length = int.from_bytes(self._data[:2], "big")
+        if length > LONGEST[True]:
+            self.finish(Outcome.TOO_LONG, f"over {LONGEST[True]} bytes")
+        elif len(self._data) >= 2 + length:
+            found = self._judge(bytes(self._data[2 : 2 + length])).found
+            self.finish(found.outcome, found.detail)
+
+    def hear_end(self) -> None:
+        self.finish(Outcome.CLOSED, f"after {len(self._data)} bytes")

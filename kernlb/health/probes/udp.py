@@ -8,15 +8,17 @@ the ICMP error.
 from __future__ import annotations
 
 import asyncio
-import re
 
 from kernlb.health.check import Target, UdpCheck
 from kernlb.health.outcome import Outcome
 from kernlb.health.probes import Done
-from kernlb.health.probes.asking import Found
 from kernlb.health.probes.datagram import Errand, Exchange, Judgement
+from kernlb.health.probes.found import Found
+from kernlb.health.probes.patterns import Pattern
 from kernlb.health.probes.sockets import Dial, poller_of
 from kernlb.health.probes.wording import quote
+
+_BYTES = "latin-1"  # each byte is a character
 
 
 class UdpProbe:
@@ -30,7 +32,8 @@ class UdpProbe:
         self._dial = Dial.to(target, check.port)
         self._poller = poller_of(loop)
         self._deadlines = self._poller.deadlines(timeout)
-        self._regex = None if check.reply_regex is None else re.compile(check.reply_regex)
+        regex = check.reply_regex
+        self._regex = None if regex is None else Pattern(regex.decode(_BYTES))
         must = check.require_reply or check.reply is not None or self._regex is not None
         silence = Found(Outcome.NO_REPLY if must else Outcome.PASSED)
         self._errand = Errand(check.payload, self._judge, silence)
@@ -44,8 +47,11 @@ class UdpProbe:
         wanted = self._check.reply
         if wanted is not None and wanted not in data:
             return _wrong(data, quote(wanted))
-        if self._regex is not None and self._regex.search(data) is None:
-            return _wrong(data, f"a match of {quote(self._regex.pattern)}")
+        if self._regex is not None:
+            matches = self._regex.search(data.decode(_BYTES))
+            if not matches:
+                slow = "" if matches is False else ", and the search took too long"
+                return _wrong(data, f"a match of {quote(self._check.reply_regex or b'')}{slow}")
         return Judgement(Found(Outcome.PASSED))
 
 
