@@ -15,7 +15,7 @@ from typing import Any
 MAX_LINES = 100_000
 MAX_OPEN = 8  # containers open at once
 
-_VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9._/:-]*[A-Za-z0-9._/-])?"  # no quote, no flow, no indicator
+_VALUE = r"[A-Za-z0-9/](?:[A-Za-z0-9._/:-]*[A-Za-z0-9._/-])?"  # no quote, no flow, no indicator
 _LINE = re.compile(rf"( *)(- )?([a-z_]+):(?: +({_VALUE}))? *(?: #.*)?", re.ASCII)
 _NOTHING = re.compile(r" *(?:#.*)?")
 

@@ -68,9 +68,14 @@ class Index:
         for index, server in enumerate(declaration.servers):
             if self._vips[server.address] > (server.address == mine):
                 fault(self._is_vip(server, declaration.name), "servers", index, "address")
-        for sorry in declaration.sorry_servers:
+        for index, sorry in enumerate(declaration.sorry_servers):
             if self._vips[sorry.address] > (sorry.address == mine):
-                fault(self._is_vip(sorry, declaration.name), "sorry_server", "address")
+                at = (
+                    ("sorry_server",)
+                    if len(declaration.sorry_servers) == 1
+                    else ("sorry_server", index)
+                )
+                fault(self._is_vip(sorry, declaration.name), *at, "address")
         if declaration.address in self._servers:
             owner = self._owner(declaration)
             if owner is not None:

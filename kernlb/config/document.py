@@ -6,13 +6,27 @@ here and nowhere else. Keys left out are UNSET: what they default to may depend 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from kernlb.config.check_document import CheckDocument, CheckName
+from kernlb.config.health_document import HealthDocument
+from kernlb.config.values import (
+    END,
+    Address,
+    AnyPort,
+    Duration,
+    Interface,
+    Labels,
+    OnlyFalse,
+    Port,
+    Threshold,
+    Weight,
+    doc,
+)
 from kernlb.model import (
     MAX_FWMARK,
-    MAX_PORT,
     MAX_WEIGHT,
     DatapathKind,
     Family,
@@ -24,81 +38,7 @@ from kernlb.model import (
 )
 
 MAX_SERVERS = 16_384
-MAX_THRESHOLD = 2**31 - 1
-MAX_LABELS = 64
-
-# $ alone lets one line end through at the very end, in Python though not in ECMA 262.
-_END = r"$(?!\n)"
-DURATION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)" + _END
-LABEL_KEY_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?" + _END
-LABEL_VALUE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*" + _END
-# IFNAMSIZ is 16 with the NUL; see dev_valid_name() in net/core/dev.c
-INTERFACE_PATTERN = r"^[!-.0-9;-~]{1,15}" + _END
-
-
-def doc(description: str, **schema: Any) -> Meta:
-    """What a key means, and what else an editor should know of it."""
-    return Meta(description=description, extra_json_schema=schema or None)
-
-
-Address = Annotated[
-    str,
-    Meta(
-        max_length=64,
-        extra_json_schema={
-            "title": "an IP address",
-            "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],
-            "examples": ["192.0.2.10", "2001:db8::10"],
-        },
-    ),
-]
-Port = Annotated[int, Meta(ge=0, le=MAX_PORT)]
-AnyPort = Literal["any"]
-Weight = Annotated[int, Meta(ge=0, le=MAX_WEIGHT)]
-Threshold = Annotated[int, Meta(ge=0, le=MAX_THRESHOLD)]
-Duration = Annotated[
-    Annotated[str, Meta(pattern=DURATION_PATTERN)] | Annotated[float, Meta(ge=0, le=1e9)],
-    Meta(
-        extra_json_schema={
-            "title": 'a duration: seconds, or text as "500ms", "90s", "5m", "1h", "1d"',
-            "examples": [300, "5m"],
-        }
-    ),
-]
-Interface = Annotated[
-    str,
-    Meta(
-        pattern=INTERFACE_PATTERN,
-        extra_json_schema={"title": "the name of an interface (1 to 15 characters)"},
-    ),
-]
-Labels = Annotated[
-    dict[
-        Annotated[
-            str,
-            Meta(
-                pattern=LABEL_KEY_PATTERN,
-                extra_json_schema={
-                    "title": "a label key: 1 to 63 letters, digits or . _ / - within"
-                },
-            ),
-        ],
-        Annotated[
-            str,
-            Meta(
-                max_length=255,
-                pattern=LABEL_VALUE_PATTERN,
-                extra_json_schema={
-                    "title": "text on one line, 255 characters at most (numbers in quotes)"
-                },
-            ),
-        ],
-    ],
-    Meta(max_length=MAX_LABELS),
-]
-
-
-OnlyFalse = Annotated[bool, Meta(extra_json_schema={"title": "false"})]  # true has no meaning
+MAX_SORRY_SERVERS = 64
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -133,7 +73,7 @@ class PersistenceDocument(_Document, frozen=True):
         doc("Size of a client network as a prefix length; instead of netmask."),
     ] = UNSET
     engine: Annotated[
-        Annotated[str, Meta(pattern="^sip" + _END, extra_json_schema={"title": '"sip"'})]
+        Annotated[str, Meta(pattern="^sip" + END, extra_json_schema={"title": '"sip"'})]
         | UnsetType,
         doc("Persistence engine: sip keeps a Call-ID on one server. UDP only.", enum=["sip"]),
     ] = UNSET
@@ -202,6 +142,10 @@ class ServerDocument(_Document, frozen=True):
             "New connections again below this many; 0: at 3/4 of the upper. Default: the service's."
         ),
     ] = UNSET
+    check: Annotated[
+        CheckName | CheckDocument | UnsetType,
+        doc("How it is checked: a type, or a mapping; none: not. Default: as the service says."),
+    ] = UNSET
     labels: Annotated[Labels | UnsetType, doc("Labels of this server.")] = UNSET
 
 
@@ -260,9 +204,18 @@ class ServiceDocument(_Document, frozen=True):
         ),
     ] = UNSET
     sorry_server: Annotated[
-        SorryServerDocument | UnsetType,
-        doc("The server used when no real server can serve."),
+        SorryServerDocument
+        | Annotated[list[SorryServerDocument], Meta(max_length=MAX_SORRY_SERVERS)]
+        | UnsetType,
+        doc("The server used when no real server can serve; or a list of them."),
     ] = UNSET
+    check: Annotated[
+        CheckName | CheckDocument | UnsetType,
+        doc("How its servers are checked: a type, or a mapping; none: not. Default: the host's."),
+    ] = UNSET
+    health: Annotated[HealthDocument | UnsetType, doc("What the verdicts on its servers mean.")] = (
+        UNSET
+    )
     drain_timeout: Annotated[
         Duration | UnsetType,
         doc("When a drained server's connections are dropped; 0: never. Default: the host's."),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kernlb.config.document import Duration, OnlyFalse, doc
+from kernlb.config.values import Duration, OnlyFalse, doc
 from kernlb.health.check import Initial, OnDown, WhenAllDown
 
 MAX_QUORUM = 2**31 - 1

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from kernlb.config.errors import Report
+from kernlb.config.health import hold_policy
+from kernlb.config.health_document import HealthDocument
+from kernlb.config.plain_check import number, plain_policy, plain_watch
 from kernlb.config.settings import Defaults
 from kernlb.declaration import Declaration, Vip
+from kernlb.health.check import HealthPolicy, Watch
 from kernlb.model import (
     DEFAULT_FLAGS,
     AddressKey,
@@ -44,10 +50,16 @@ def document_of(declaration: Declaration, defaults: Defaults | None = None) -> D
         document["one_packet"] = True
     document |= _vip(declaration, defaults)
     if declaration.drain_timeout != defaults.drain_timeout:
-        document["drain_timeout"] = _number(declaration.drain_timeout or 0)
+        document["drain_timeout"] = number(declaration.drain_timeout or 0)
     if declaration.labels:
         document["labels"] = dict(declaration.labels)
     port = service.key.port if isinstance(service.key, AddressKey) else 0
+
+    watch = _usual_watch(declaration, defaults)
+    if declaration.servers and watch != defaults.check:
+        document["check"] = plain_watch(watch)
+    if health := plain_policy(declaration.health, _usual_policy(declaration, defaults)):
+        document["health"] = health
 
     def server_document(server: RealServer) -> Document:
         plain = _server(server, port, forwarding, tunnel)
@@ -55,9 +67,15 @@ def document_of(declaration: Declaration, defaults: Defaults | None = None) -> D
             plain["labels"] = dict(labels)
         return plain
 
-    document["servers"] = [server_document(server) for server in declaration.servers]
-    for sorry in declaration.sorry_servers:
-        document["sorry_server"] = server_document(sorry)
+    document["servers"] = servers = []
+    for server in declaration.servers:
+        servers.append(server_document(server))
+        own = declaration.watches.get(server.key)
+        if own != watch:
+            servers[-1]["check"] = plain_watch(own)
+    sorry = [server_document(server) for server in declaration.sorry_servers]
+    if sorry:
+        document["sorry_server"] = sorry[0] if len(sorry) == 1 else sorry
     return document
 
 
@@ -83,6 +101,27 @@ def _usual_forwarding(declaration: Declaration, defaults: Defaults) -> Forwardin
 def _usual_tunnel(declaration: Declaration) -> Tunnel:
     tunnels = [server.tunnel for server in declaration.servers if server.tunnel is not None]
     return max(tunnels, key=tunnels.count) if tunnels else Tunnel()
+
+
+def _usual_watch(declaration: Declaration, defaults: Defaults) -> Watch | None:
+    """What most servers have, the host's default if that is one of them."""
+    watches = [declaration.watches.get(server.key) for server in declaration.servers]
+    if not watches or defaults.check in watches:
+        return defaults.check
+    return Counter(watches).most_common(1)[0][0]
+
+
+def _usual_policy(declaration: Declaration, defaults: Defaults) -> HealthPolicy:
+    """What a document that says nothing of health would have."""
+    return hold_policy(
+        defaults.health,
+        HealthDocument(),
+        datapath=declaration.datapath,
+        has_vip=declaration.vip is not None,
+        servers=(),
+        has_sorry=bool(declaration.sorry_servers),
+        report=Report(""),
+    )
 
 
 def _tunnel(tunnel: Tunnel) -> Document:
@@ -135,7 +174,3 @@ def _server(server: RealServer, port: int, forwarding: Forwarding, tunnel: Tunne
     if server.lower_threshold:
         document["lower_threshold"] = server.lower_threshold
     return document
-
-
-def _number(value: float) -> int | float:
-    return int(value) if value == int(value) else value

@@ -28,6 +28,7 @@ def service_schema() -> Schema:
     tunnel["if"] = {"properties": {"type": {"const": "gue"}}, "required": ["type"]}
     tunnel["then"] = {"required": ["port"], "properties": {"port": {"minimum": 1}}}
     tunnel["else"] = {"not": {"required": ["port"]}}
+    _tell_checks(schema["$defs"])
     return schema
 
 
@@ -38,7 +39,48 @@ def settings_schema() -> Schema:
     schema = _schema_of(SettingsDocument, "kernlb settings", "Settings of a kernlb host.")
     listen = schema["$defs"]["SettingsDocument"]["properties"]["metrics_listen"]
     listen["anyOf"] = _only_false(listen["anyOf"])
+    _tell_checks(schema["$defs"])
     return schema
+
+
+def _tell_checks(definitions: Schema) -> None:
+    """Which keys of a check go with which type, and which not with each other."""
+    from kernlb.config.check_document import ALIASES, KEYS, SEVERAL, TIMING
+
+    item, check = definitions["ItemDocument"], definitions["CheckDocument"]
+    item["required"] = ["type"]
+    for definition, more in ((item, ()), (check, (*TIMING, *SEVERAL, "need"))):
+        definition["allOf"] = [
+            {
+                "if": {"properties": {"type": {"const": kind.value}}, "required": ["type"]},
+                "then": {"propertyNames": {"enum": sorted({"type", *keys, *more})}},
+            }
+            for kind, keys in KEYS.items()
+        ]
+    check["allOf"].append(
+        {
+            "if": {"not": {"required": ["type"]}},
+            "then": {"propertyNames": {"enum": sorted((*TIMING, *SEVERAL, "need"))}},
+        }
+    )
+    check["allOf"] += [{"not": {"required": [word, alias]}} for alias, word in ALIASES.items()]
+    check["oneOf"] = [{"required": [word]} for word in ("type", *SEVERAL)]
+    check["dependentRequired"] = {"need": ["of"], "of": ["need"]}
+    for definition in (item, check):
+        for name, kinds in _NEEDED.items():
+            definition["allOf"].append(
+                {
+                    "if": {"properties": {"type": {"enum": kinds}}, "required": ["type"]},
+                    "then": {"required": [name]},
+                }
+            )
+    health = definitions["HealthDocument"]
+    health["not"] = {"required": ["keep", "depool_threshold"]}
+    damping = health["properties"]["damping"]
+    damping["anyOf"] = _only_false(damping["anyOf"])
+
+
+_NEEDED = {"command": ["exec"], "port": ["agent"]}
 
 
 def _schema_of(document: type, title: str, description: str) -> Schema:

@@ -15,6 +15,7 @@ from kernlb.config.document import (
     TunnelDocument,
 )
 from kernlb.config.errors import Path, Report
+from kernlb.config.watches import WatchReader
 from kernlb.declaration import Labels
 from kernlb.model import (
     AddressKey,
@@ -41,8 +42,10 @@ class ServerReader:
         service: VirtualService,
         forwarding: Forwarding,
         datapath: DatapathKind,
+        watches: WatchReader,
         report: Report,
     ) -> None:
+        self._watches = watches
         self._datapath = datapath
         self._document = document
         self._service = service
@@ -80,23 +83,34 @@ class ServerReader:
             if first != index:
                 self._report.add(path, f"{server.key} is servers[{first}] already")
             servers.append(server)
+            self._watches.add(server, document.check, path)
             if document.labels is not UNSET and document.labels:
                 labels[server.key] = document.labels
         self._refuse_idle_tunnel(servers)
         return tuple(servers), labels
 
-    def sorry_server(self) -> RealServer | None:
-        """The sorry server: it inherits forwarding and tunnel, nothing else."""
-        document = self._document.sorry_server
-        if document is UNSET:
-            return None
-        path = ("sorry_server",)
-        server = self._server(
-            document, path, document.weight, document.upper_threshold, document.lower_threshold
-        )
-        if server is not None and (first := self._seen.get(server.key)) is not None:
-            self._report.add(path, f"{server.key} is servers[{first}] already")
-        return server
+    def sorry_servers(self) -> tuple[tuple[RealServer, ...], dict[ServerKey, Labels]]:
+        """The sorry servers: they inherit forwarding and tunnel, nothing else."""
+        said = self._document.sorry_server
+        servers: list[RealServer] = []
+        labels: dict[ServerKey, Labels] = {}
+        if said is UNSET:
+            return (), labels
+        for index, document in enumerate(said if isinstance(said, list) else [said]):
+            path: Path = ("sorry_server", index) if isinstance(said, list) else ("sorry_server",)
+            server = self._server(
+                document, path, document.weight, document.upper_threshold, document.lower_threshold
+            )
+            if server is None:
+                continue
+            if (first := self._seen.get(server.key)) is not None:
+                self._report.add(path, f"{server.key} is servers[{first}] already")
+            if any(server.key == other.key for other in servers):
+                self._report.add(path, f"{server.key} is there already")
+            servers.append(server)
+            if document.labels is not UNSET and document.labels:
+                labels[server.key] = document.labels
+        return tuple(servers), labels
 
     def _server(
         self,

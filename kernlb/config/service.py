@@ -15,11 +15,14 @@ from kernlb.config.address import is_loopback, parse_address, prefix_of
 from kernlb.config.document import PersistenceDocument, ServiceDocument, VipDocument
 from kernlb.config.duration import seconds
 from kernlb.config.errors import ConfigError, Fault, Report
+from kernlb.config.health import hold_policy, read_policy
+from kernlb.config.health_document import HealthDocument
 from kernlb.config.servers import ServerReader
 from kernlb.config.settings import Defaults
 from kernlb.config.shape import read_document
 from kernlb.config.syntax import lines_of
-from kernlb.declaration import Declaration, Labels, Vip
+from kernlb.config.watches import WatchReader
+from kernlb.declaration import Declaration, Vip
 from kernlb.model import (
     DEFAULT_FLAGS,
     AddressKey,
@@ -30,7 +33,6 @@ from kernlb.model import (
     Persistence,
     Scheduler,
     SchedulerFlag,
-    ServerKey,
     ServiceKey,
     VirtualService,
 )
@@ -70,22 +72,34 @@ def _declare(
     if limit := limits.of_service(datapath, service):
         report.add(tuple(limit.key.split(".")), limit.why)
     forwarding = defaults.forwarding if document.forwarding is UNSET else document.forwarding
-    reader = ServerReader(document, service, forwarding, datapath, report)
+    watches = WatchReader(document.check, service, defaults.check, report)
+    reader = ServerReader(document, service, forwarding, datapath, watches, report)
     servers, server_labels = reader.servers()
-    sorry = reader.sorry_server()
-    if sorry is not None and document.sorry_server is not UNSET:
-        _add_labels(server_labels, sorry.key, document.sorry_server.labels)
+    sorry_servers, sorry_labels = reader.sorry_servers()
+    vip = _vip(document, key, defaults, report)
+    said = HealthDocument() if document.health is UNSET else document.health
+    policy = hold_policy(
+        read_policy(said, defaults.health, ("health",), report),
+        said,
+        datapath=datapath,
+        has_vip=vip is not None,
+        servers=servers,
+        has_sorry=bool(sorry_servers),
+        report=report,
+    )
     return Declaration(
         name=name,
         datapath=datapath,
         service=service,
         servers=servers,
-        sorry_servers=() if sorry is None else (sorry,),
-        vip=_vip(document, key, defaults, report),
+        sorry_servers=sorry_servers,
+        vip=vip,
         drain_timeout=_drain_timeout(document, defaults),
         labels={} if document.labels is UNSET else document.labels,
-        server_labels=server_labels,
+        server_labels=server_labels | sorry_labels,
         source=source,
+        watches=watches.watches,
+        health=policy,
     )
 
 
@@ -241,10 +255,3 @@ def _drain_timeout(document: ServiceDocument, defaults: Defaults) -> float | Non
     if document.drain_timeout is UNSET:
         return defaults.drain_timeout
     return seconds(document.drain_timeout) or None
-
-
-def _add_labels(
-    labels: dict[ServerKey, Labels], key: ServerKey, more: dict[str, str] | UnsetType
-) -> None:
-    if more is not UNSET and more:
-        labels[key] = more

@@ -15,8 +15,10 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
+from kernlb.config.checks import read_watch
 from kernlb.config.duration import seconds
 from kernlb.config.errors import ConfigError, Fault, Report
+from kernlb.config.health import read_policy
 from kernlb.config.health_settings import HealthSettings, read_monitor
 from kernlb.config.settings_document import (
     AUDIT_INTERVAL,
@@ -148,6 +150,12 @@ def _defaults(document: DefaultsDocument, report: Report) -> Defaults:
         forwarding=document.forwarding,
         vip_interface=None if interface is UNSET else interface,
         drain_timeout=drain or None,
+        check=None
+        if document.check is UNSET
+        else read_watch(document.check, ("defaults", "check"), report),
+        health=HealthPolicy()
+        if document.health is UNSET
+        else read_policy(document.health, HealthPolicy(), ("defaults", "health"), report),
     )
 
 

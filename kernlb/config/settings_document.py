@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kernlb.config.document import Address, Duration, Interface, OnlyFalse, Port, doc
-from kernlb.config.health_document import MonitorDocument
+from kernlb.config.check_document import CheckDocument, CheckName
+from kernlb.config.health_document import HealthDocument, MonitorDocument
+from kernlb.config.values import Address, Duration, Interface, OnlyFalse, Port, doc
 from kernlb.config.xdp_document import XdpDocument
 from kernlb.model import DatapathKind, Forwarding, Scheduler
 
@@ -36,6 +37,11 @@ class DefaultsDocument(_Document, frozen=True):
         Duration | UnsetType,
         doc("When a drained server's connections are dropped; 0: never.", default=0),
     ] = UNSET
+    check: Annotated[
+        CheckName | CheckDocument | UnsetType,
+        doc("How servers are checked: a type, or a mapping.", default="none"),
+    ] = UNSET
+    health: Annotated[HealthDocument | UnsetType, doc("What verdicts on servers mean.")] = UNSET
 
 
 class TimeoutsDocument(_Document, frozen=True):

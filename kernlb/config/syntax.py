@@ -24,7 +24,7 @@ from kernlb.config.block import DECLINED, read_block
 from kernlb.config.errors import ConfigError, Fault, Lines, Path, key_of, shown
 
 MAX_BYTES = 4 * 1024 * 1024
-MAX_DEPTH = 12  # the deepest thing a document says is servers[n].labels.key: 4
+MAX_DEPTH = 12  # the deepest thing a document says is servers[n].check.all[n].headers.name: 7
 MAX_VALUES = 400_000  # one server is 10 to 20 events
 
 Positions = dict[Path, int]
@@ -64,10 +64,13 @@ def lines_of(text: bytes, source: str = "") -> Lines:
 
 
 def located(fault: Fault, text: bytes) -> Fault:
-    """The fault with the line of its key, for those found without the text at hand."""
-    lines = lines_of(text, fault.file)
-    line = next((at for path, at in lines.items() if key_of(path) == fault.key), 0)
-    return replace(fault, line=line)
+    """The fault with the line of its key or of the nearest thing around it, for those found
+    without the text at hand."""
+    lines = {key_of(path): line for path, line in lines_of(text, fault.file).items()}
+    key = fault.key
+    while key and key not in lines:
+        key = key[: max(key.rfind("."), key.rfind("["), 0)]
+    return replace(fault, line=lines.get(key, 0) if key else 0)
 
 
 def _refuse_unreadable(text: bytes, source: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from kernlb.config.document import Address, Duration, Interface, doc
+from kernlb.config.values import Address, Duration, Interface, doc
 
 MAX_ENTRIES = 2**30
 MAX_SERVERS = 2**24  # an id has 24 bits in an entry of a connection

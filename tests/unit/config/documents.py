@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kernlb.model import DEFAULT_FLAGS, Scheduler, SchedulerFlag
+from tests.unit.config.check_documents import HEALTH, checks
 
 LABELS = st.dictionaries(
     st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,10}[A-Za-z0-9])?", fullmatch=True),
@@ -120,7 +121,23 @@ def services(draw: st.DrawFn) -> dict[str, Any]:
         st.lists(one, max_size=4, unique_by=lambda s: (s["address"], s.get("port", port)))
     )
     document["servers"] = listed
-    sorry = draw(st.none() | one)
-    if sorry and sorry["address"] not in [server["address"] for server in listed]:
-        document["sorry_server"] = sorry | {"weight": max(1, sorry.get("weight", 1))}
+    sorry = [
+        each | {"weight": max(1, each.get("weight", 1))}
+        for each in draw(st.lists(one, max_size=2, unique_by=lambda s: s["address"]))
+        if each["address"] not in [server["address"] for server in listed]
+    ]
+    if sorry:
+        document["sorry_server"] = sorry[0] if len(sorry) == 1 else sorry
+    some_check = checks(any_port=port == 0 or protocol == "sctp")
+    if draw(st.booleans()):
+        document["check"] = draw(some_check)
+    for server in listed:
+        if draw(st.integers(0, 3)) == 0:
+            server["check"] = draw(some_check)
+    if draw(st.booleans()):
+        document["health"] = draw(HEALTH)
+        if not sorry and draw(st.booleans()):
+            document["health"]["when_all_down"] = draw(
+                st.sampled_from(["reject", "fail-open", "sorry"])
+            )
     return document
