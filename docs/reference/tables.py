@@ -16,6 +16,7 @@ from kernlb.config import service_schema, settings_schema
 
 HERE = Path(__file__).parent
 PAGES = {"service.md": service_schema, "settings.md": settings_schema}
+EXTENDS = {"CheckDocument": "ItemDocument"}  # what the one has of the other is told there
 TABLE = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -27,7 +28,10 @@ def page(text: str, schema: dict[str, Any]) -> str:
 def table(name: str, definitions: dict[str, Any]) -> str:
     definition = definitions[name]
     rows = ["| key | value | meaning |\n|---|---|---|\n"]
+    elsewhere = definitions[EXTENDS[name]]["properties"] if name in EXTENDS else {}
     for key, said in definition["properties"].items():
+        if key in elsewhere:
+            continue
         must = " **Required.**" if key in definition.get("required", ()) else ""
         default = said.get("default")
         usual = "" if default in (None, []) or isinstance(default, dict) else _shown(default)
@@ -51,6 +55,9 @@ def kind(said: dict[str, Any], definitions: dict[str, Any]) -> str:
             "an IP address": "address",
             "the name of an interface (1 to 15 characters)": "interface",
             "the name of a group": "group",
+            'a share: a number within 0..1, or text as "50%"': 'share: `0.5`, `"50%"`',
+            'a status as 204, or several as "200-299" or "2xx"': "`204`, `200-299`, `2xx`",
+            "text, 1 to 4096 characters": "text",
         }
         if title.startswith("a duration"):
             return "duration"
@@ -72,6 +79,8 @@ def kind(said: dict[str, Any], definitions: dict[str, Any]) -> str:
             return f"list of {items.replace('a mapping', 'mappings')}"
         case "object" if "properties" in said:
             return "a mapping"
+        case "object" if "header" in str(said.get("propertyNames", "")):
+            return "headers by name"
         case "object":
             return "labels"
         case _:
