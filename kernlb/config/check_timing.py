@@ -36,7 +36,7 @@ def read_timing(document: CheckDocument, path: Path, report: Report) -> Timing:
     if not SHORTEST <= interval <= LONGEST:
         report.add((*path, interval_key), "must be within 100ms..1d")
     for value, key in ((timeout, timeout_key), (fast, fast_key)):
-        if value < QUICKEST:
+        if value < QUICKEST and getattr(document, key) is not UNSET:
             report.add((*path, key), "must be 10ms at least")
     if len(report) == before:
         if timeout > interval:

@@ -216,25 +216,29 @@ def _grpc(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
 
 
 def _exec(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
-    here = (*path, "command")
-    command: list[str] = []
-    if document.command is UNSET:
-        report.add(path, 'has no "command", which an exec check needs')
-    elif isinstance(document.command, list):
-        command = document.command
-    else:
-        try:
-            command = shlex.split(document.command)
-        except ValueError:
-            report.add(here, "has a quote that does not close")
-    if document.command is not UNSET and (not command or not command[0].startswith("/")):
-        report.add(here, "must begin with the absolute path of a program")
-    if any("\0" in word for word in command):
-        report.add(here, "has a NUL byte")
     user = said(document.user, "nobody")
     if user == "root":
         report.add((*path, "user"), "must not be root: name a user that may do little")
-    return ExecCheck(tuple(command), user, said(document.warning_fails, False))
+    return ExecCheck(_command(document, path, report), user, said(document.warning_fails, False))
+
+
+def _command(document: ItemDocument, path: Path, report: Report) -> tuple[str, ...]:
+    if document.command is UNSET:
+        report.add(path, 'has no "command", which an exec check needs')
+        return ()
+    here = (*path, "command")
+    command = document.command
+    if isinstance(command, str):
+        try:
+            command = shlex.split(command)
+        except ValueError:
+            report.add(here, "has a quote that does not close")
+            return ()
+    if not command or not command[0].startswith("/"):
+        report.add(here, "must begin with the absolute path of a program")
+    if any("\0" in word for word in command):
+        report.add(here, "has a NUL byte")
+    return tuple(command)
 
 
 def _agent(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:

@@ -115,6 +115,8 @@ def _walk(node: inspect.Type, value: Any, path: Path, report: Report) -> None:
                 _walk(node.item_type, item, (*path, index), report)
             if node.max_length is not None and len(value) > node.max_length:
                 report.add(path, f"has {len(value)} items: at most {node.max_length}")
+            if node.min_length is not None and len(value) < node.min_length:
+                report.add(path, f"has {len(value)} items: at least {node.min_length}")
         case inspect.DictType() if isinstance(value, dict):
             for key, item in value.items():
                 _walk(node.key_type, key, (*path, key), report)
