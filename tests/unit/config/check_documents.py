@@ -32,7 +32,9 @@ HTTP: dict[str, Checks] = {
     "body_regex": REGEXES,
     "max_bytes": st.integers(1, 2**24),
 }
-TRUST = st.sampled_from([{}, {"verify": False}, {"ca": "/etc/ssl/ca.pem"}, {"verify": True}])
+TRUST: st.SearchStrategy[Document] = st.sampled_from(
+    [{}, {"verify": False}, {"ca": "/etc/ssl/ca.pem"}, {"verify": True}]
+)
 
 
 def of_type(
