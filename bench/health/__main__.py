@@ -33,7 +33,9 @@ from kernlb.health.probes.making import make_probe
 
 PORT = 18099
 TICK = 0.01
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: kernlb\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: kernlb\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+)
 CHECKS: dict[str, Check] = {"tcp": TcpCheck(), "http": HttpCheck(body="ok")}
 
 

@@ -9,6 +9,7 @@ source go with each request as ancillary data, and need no socket of their own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 import struct
@@ -57,7 +58,10 @@ class IcmpProbe:
         try:
             _pinger_of(self._loop, self._version).send(echo, self._ancillary)
         except OSError as error:
-            self._loop.call_soon(echo.finish, outcome_of(error), detail_of(error))
+            outcome = outcome_of(error)
+            if self._ancillary and error.errno == errno.ENETUNREACH:
+                outcome = Outcome.NOT_ASKED  # so says raw(7) of a source that is not ours
+            self._loop.call_soon(echo.finish, outcome, detail_of(error))
         else:
             self._deadlines.add(echo.started, echo)
         return echo
@@ -145,7 +149,7 @@ class _Pinger:
     def send(self, echo: _Echo, ancillary: list[tuple[int, int, bytes]]) -> None:
         """May raise OSError, with nobody waiting."""
         if len(self._waiting) >= _SEQUENCES:
-            raise OSError(105, "too many echo requests under way")  # ENOBUFS
+            raise OSError(errno.ENOBUFS, "too many echo requests under way")
         while self._next in self._waiting:
             self._next = (self._next + 1) % _SEQUENCES
         sequence = self._next

@@ -57,7 +57,8 @@ def outcome_of_tls(error: ssl.SSLError) -> tuple[Outcome, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         outcome = _VERIFY.get(error.verify_code, Outcome.CERTIFICATE_UNTRUSTED)
         return outcome, str(error.verify_message).rstrip(".")
-    return Outcome.TLS_REFUSED, (error.reason or "").replace("_", " ").lower()
+    reason = (error.reason or "").replace("_", " ").lower()
+    return Outcome.TLS_REFUSED, reason or str(error)  # an alert that Python has no name for
 
 
 class NotTls(Exception):

@@ -29,7 +29,10 @@ _OUTCOMES = {
     errno.EPROTO: Outcome.PROTOCOL_UNREACHABLE,  # parameter problem: unknown next header
     errno.EACCES: Outcome.PROHIBITED,
 }
-_SAYS_IT_ALL = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT}
+_SAYS_IT_ALL = {
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT),
+    *(errno.ENOPROTOOPT, errno.EPROTO),
+}
 
 
 def outcome_of(error: OSError | int) -> Outcome:
