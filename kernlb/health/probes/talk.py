@@ -20,7 +20,7 @@ from kernlb.health.probes.sockets import ENDED, READABLE, Dial, poller_of
 from kernlb.health.probes.trouble import detail_of, outcome_of
 
 _READ = 16384
-_READS = 4  # in a row, before others have their turn
+_READS = 2  # in a row, before others have their turn
 
 
 class Line:
@@ -80,6 +80,15 @@ class Talk(Attempt):
     def hear(self, data: bytes) -> None:
         """A piece of the answer."""
         raise NotImplementedError
+
+    def say(self, data: bytes) -> None:
+        """Send more, from within ``hear``: as much as what was heard called for, no more."""
+        if self.secured is not None and data:
+            self.secured.write(data)
+            data = self.secured.pending()
+        self._sending += data
+        if self._sending:
+            self._send()
 
     def hear_end(self) -> None:
         """The connection has ended."""
