@@ -134,11 +134,11 @@ class Answer:
         if self._bodiless or self.status in (101, 204, 304) or not self._max_bytes:
             return _Part.END
         lowered = head.lower()
-        if b"\ntransfer-encoding" in lowered:
+        if b"\ntransfer-encoding:" in lowered:
             codings = b",".join(_values(lowered, b"transfer-encoding"))
             chunked = codings.rpartition(b",")[2].strip() == b"chunked"
             return _Part.CHUNK_LINE if chunked else _Part.OPEN
-        if b"\ncontent-length" not in lowered:
+        if b"\ncontent-length:" not in lowered:
             return _Part.OPEN
         lengths = {
             each.strip() for each in b",".join(_values(lowered, b"content-length")).split(b",")
@@ -246,9 +246,11 @@ def _end_of_head(buffer: bytes, start: int) -> tuple[int, int]:
 
 def _values(lowered: bytes, name: bytes) -> list[bytes]:
     """All values of a header. ``lowered``: the head in lower case."""
+    key = b"\n" + name + b":"
     found = []
-    for row in lowered.split(b"\n")[1:]:
-        key, colon, value = row.partition(b":")
-        if colon and key == name:
-            found.append(value.strip())
+    at = lowered.find(key)
+    while at >= 0:
+        end = lowered.find(b"\n", at + len(key))
+        found.append(lowered[at + len(key) : end if end >= 0 else len(lowered)].strip())
+        at = lowered.find(key, end) if end >= 0 else -1
     return found

@@ -120,9 +120,19 @@ class _Echo:
 class _Pinger:
     """The socket of one family, and who waits for a reply on it."""
 
-    __slots__ = ("_errors", "_identifier", "_next", "_sock", "_version", "_waiting", "over")
+    __slots__ = (
+        "_errors",
+        "_identifier",
+        "_loop",
+        "_next",
+        "_sock",
+        "_version",
+        "_waiting",
+        "over",
+    )
 
-    def __init__(self, poller: Poller, version: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, version: int) -> None:
+        self._loop = loop
         family, protocol = (
             (socket.AF_INET, socket.IPPROTO_ICMP)
             if version == 4
@@ -221,7 +231,8 @@ class _Pinger:
         # at least eight bytes are quoted (RFC 792), which the cookie may be beyond
         cookie = echo.payload[: icmp_packets.COOKIE]
         if waiting.cookie.startswith(cookie):
-            waiting.finish(*said)
+            # later: this may be within the start of another probe
+            self._loop.call_soon(waiting.finish, *said)
 
 
 _pingers: dict[tuple[asyncio.AbstractEventLoop, int], _Pinger] = {}
@@ -232,7 +243,7 @@ def _pinger_of(loop: asyncio.AbstractEventLoop, version: int) -> _Pinger:
     if (pinger := _pingers.get((loop, version))) is None:
         for key in [each for each in _pingers if each[0].is_closed()]:
             _pingers.pop(key)
-        pinger = _pingers[loop, version] = _Pinger(poller_of(loop), version)
+        pinger = _pingers[loop, version] = _Pinger(loop, poller_of(loop), version)
     return pinger
 
 

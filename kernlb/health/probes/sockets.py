@@ -26,6 +26,7 @@ from typing import Protocol
 from kernlb.health.check import Target
 
 _BATCH = 256  # events between two turns of the loop
+_BATCHES = 256  # of them before a deadline is held against anybody
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 IN_LEVEL = select.EPOLLIN  # for a socket that stays: told as long as there is something
 FAILED = select.EPOLLERR | select.EPOLLHUP
@@ -157,18 +158,29 @@ class Poller:
 
     def deadlines(self, timeout: float) -> Deadlines:
         if (found := self._deadlines.get(timeout)) is None:
-            found = self._deadlines[timeout] = Deadlines(self._loop, timeout, self._dispatch)
+            found = self._deadlines[timeout] = Deadlines(self._loop, timeout, self._catch_up)
         return found
 
-    def _dispatch(self) -> None:
+    def _catch_up(self) -> None:
+        """Tell of all that is there, within reason."""
+        for _ in range(_BATCHES):
+            if self._dispatch() < _BATCH:
+                return
+
+    def _dispatch(self) -> int:
+        """How many events there were."""
         watched = self._watched
-        for descriptor, events in self._epoll.poll(0, _BATCH):
-            # gone, if one of this batch ended another
-            if (who := watched.get(descriptor)) is not None:
+        happened = [
+            (each, watched.get(each), events) for each, events in self._epoll.poll(0, _BATCH)
+        ]
+        for descriptor, who, events in happened:
+            # one of this batch may have ended another, and a new one may have its descriptor
+            if who is not None and watched.get(descriptor) is who:
                 try:
                     who.ready(events)
                 except Exception as error:  # edge-triggered: the others must hear theirs
                     report(self._loop, error)
+        return len(happened)
 
     def close(self) -> None:
         self._epoll.close()

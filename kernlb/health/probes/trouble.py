@@ -1,4 +1,4 @@
-"""What an errno of a socket says: of the far end, or of this host alone. Pure.
+"""What an errno of a socket says: of the far end, or of this host alone.
 
 Only errors that the far end or the way there can cause count against a server. Whatever else the
 kernel may say (no descriptor, no port, no memory, no such address of ours, the local firewall)

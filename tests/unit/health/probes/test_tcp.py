@@ -257,3 +257,60 @@ def test_many_at_once_each_get_their_own_answer(
     finally:
         for sock in listeners:
             sock.close()
+
+
+def test_a_descriptor_used_again_at_once_hears_nothing_of_the_one_before(
+    loop: Callable[[], asyncio.AbstractEventLoop], listener: socket.socket
+) -> None:
+    """Two are answered in one breath; the first to hear ends the other and asks a dead one."""
+
+    async def asked() -> Result:
+        there = asyncio.get_running_loop()
+        answered: asyncio.Future[Result] = there.create_future()
+        probe = make_probe(TcpCheck(), SHORT, target_of(listener), there)
+        silent = make_probe(TcpCheck(), SHORT, target_of(dead), there)
+        running = []
+        first: list[Result] = []
+
+        def heard(result: Result) -> None:
+            first.append(result)
+            for each in running:
+                each.cancel()
+            for _ in range(2):
+                silent.start(second.append)
+            silent.start(answered.set_result)
+
+        second: list[Result] = []
+        running += [probe.start(heard) for _ in range(2)]
+        result = await answered
+        assert [each.outcome for each in first] == [Outcome.PASSED]
+        assert [each.outcome for each in second] == [Outcome.CONNECT_TIMEOUT] * 2
+        return result
+
+    with full() as dead:
+        assert run(asked(), loop).outcome is Outcome.CONNECT_TIMEOUT
+
+
+def test_hundreds_of_answers_that_came_in_a_pause_count_before_any_deadline(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """More than are heard in one turn of the loop."""
+
+    async def asked() -> Result:
+        there = asyncio.get_running_loop()
+        futures = []
+        for _ in range(600):
+            answered: asyncio.Future[Result] = there.create_future()
+            make_probe(TcpCheck(), 0.001, target_of(listener), there).start(answered.set_result)
+            futures.append(answered)
+        with pytest.raises(BlockingIOError):  # each has been established by now
+            while True:
+                listener.accept()[0].close()
+        results = await asyncio.gather(*futures)
+        assert {each.outcome for each in results} == {Outcome.PASSED}
+        assert results[0].duration > 0.001
+        return results[0]
+
+    with socket.create_server(("127.0.0.1", 0), backlog=2000) as listener:
+        listener.setblocking(False)
+        run(asked(), loop)
