@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from kernlb.config.check_words import CheckType, Rcode, Record
 from kernlb.config.health_document import Share
 from kernlb.config.values import Duration, doc
 from kernlb.health.check import Via
@@ -14,85 +14,6 @@ from kernlb.health.check import Via
 MAX_ITEMS = 16
 MAX_BYTES = 16 * 1024 * 1024
 MAX_TEXT = 4096
-
-
-class CheckType(StrEnum):
-    ICMP = "icmp"
-    TCP = "tcp"
-    HTTP = "http"
-    HTTPS = "https"
-    TLS = "tls"
-    UDP = "udp"
-    DNS = "dns"
-    GRPC = "grpc"
-    EXEC = "exec"
-    AGENT = "agent"
-
-
-class CheckName(StrEnum):
-    """A check in one word; none: not asked at all."""
-
-    NONE = "none"
-    ICMP = "icmp"
-    TCP = "tcp"
-    HTTP = "http"
-    HTTPS = "https"
-    TLS = "tls"
-    UDP = "udp"
-    DNS = "dns"
-    GRPC = "grpc"
-    EXEC = "exec"
-    AGENT = "agent"
-
-
-class Record(StrEnum):
-    A = "A"
-    AAAA = "AAAA"
-    CNAME = "CNAME"
-    MX = "MX"
-    NS = "NS"
-    PTR = "PTR"
-    SOA = "SOA"
-    SRV = "SRV"
-    TXT = "TXT"
-
-
-class Rcode(StrEnum):
-    NOERROR = "NOERROR"
-    FORMERR = "FORMERR"
-    SERVFAIL = "SERVFAIL"
-    NXDOMAIN = "NXDOMAIN"
-    NOTIMP = "NOTIMP"
-    REFUSED = "REFUSED"
-
-
-_TLS = frozenset({"verify", "ca", "server_name", "expiry_warning"})
-_HTTP = frozenset(
-    {"port", "method", "path", "host", "headers", "status", "body", "body_regex", "max_bytes"}
-)
-
-# What may be said of a check of each type, beside when it is asked.
-KEYS: dict[CheckType, frozenset[str]] = {
-    CheckType.ICMP: frozenset({"size"}),
-    CheckType.TCP: frozenset({"port"}),
-    CheckType.HTTP: _HTTP,
-    CheckType.HTTPS: _HTTP | _TLS,
-    CheckType.TLS: _TLS | {"port"},
-    CheckType.UDP: frozenset({"port", "payload", "reply", "reply_regex", "require_reply"}),
-    CheckType.DNS: frozenset({"port", "query", "record", "rcodes", "answer", "tcp"}),
-    CheckType.GRPC: _TLS | {"port", "service", "tls"},
-    CheckType.EXEC: frozenset({"command", "user", "warning_fails"}),
-    CheckType.AGENT: frozenset({"port", "send"}),
-}
-# keepalived's words for the timing, and what they are here.
-ALIASES = {
-    "delay_loop": "interval",
-    "delay_before_retry": "fast_interval",
-    "connect_timeout": "timeout",
-    "retry": "fall",
-}
-TIMING = ("interval", "fast_interval", "timeout", "rise", "fall", "jitter", *ALIASES, "via")
-SEVERAL = ("all", "any", "of")
 
 
 def _text(longest: int, pattern: str, title: str) -> Meta:

@@ -87,12 +87,13 @@ def read_headers(document: ItemDocument, path: Path, report: Report) -> tuple[tu
     return tuple(document.headers.items())
 
 
-def read_regex(text: str | UnsetType, path: Path, report: Report) -> str | None:
-    """A regular expression as it is used: on bytes."""
+def read_regex(
+    text: str | UnsetType, path: Path, report: Report, *, on_bytes: bool = False
+) -> str | None:
     if text is UNSET:
         return None
     try:
-        re.compile(text.encode())
+        re.compile(text.encode() if on_bytes else text)
     except (re.error, RecursionError, OverflowError) as error:
         report.add(path, f"is not a regular expression: {error}")
         return None

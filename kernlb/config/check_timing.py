@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from kernlb.config.check_document import ALIASES, CheckDocument
+from kernlb.config.check_document import CheckDocument
+from kernlb.config.check_words import ALIASES
 from kernlb.config.duration import seconds
 from kernlb.config.errors import Path, Report
 from kernlb.config.share import share

@@ -7,19 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from msgspec import UNSET
 
-from kernlb.config.check_document import (
-    KEYS,
-    SEVERAL,
-    CheckDocument,
-    CheckName,
-    CheckType,
-    ItemDocument,
-    Record,
-)
+from kernlb.config.check_document import CheckDocument, ItemDocument
 from kernlb.config.check_parts import (
     read_bytes,
     read_headers,
@@ -30,7 +21,8 @@ from kernlb.config.check_parts import (
     said_or_none,
 )
 from kernlb.config.check_timing import read_timing
-from kernlb.config.errors import Path, Report, shown
+from kernlb.config.check_words import KEYS, SEVERAL, CheckName, CheckType
+from kernlb.config.errors import Path, Report
 from kernlb.health.check import (
     AgentCheck,
     Check,
@@ -47,6 +39,7 @@ from kernlb.health.check import (
     Via,
     Watch,
 )
+from kernlb.health.probes import dns_message
 
 
 def read_watch(document: CheckName | CheckDocument, path: Path, report: Report) -> Watch | None:
@@ -152,7 +145,7 @@ def _handshake(document: ItemDocument, path: Path, report: Report) -> SimpleChec
 
 
 def _udp(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
-    regex = read_regex(document.reply_regex, (*path, "reply_regex"), report)
+    regex = read_regex(document.reply_regex, (*path, "reply_regex"), report, on_bytes=True)
     return UdpCheck(
         payload=read_bytes(document.payload) or b"",
         reply=read_bytes(document.reply),
@@ -165,14 +158,16 @@ def _udp(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
 def _dns(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
     usual = DnsCheck()
     query = said(document.query, usual.query)
-    labels = query.removesuffix(".").split(".")
-    if query != "." and not all(1 <= len(label) <= 63 for label in labels):
-        report.add(
-            (*path, "query"), f"{shown(query)} is not a domain name: a label has 1 to 63 characters"
-        )
-    if document.record is UNSET and document.query is not UNSET and query != ".":
-        report.add(path, 'has no "record": the type of record asked for, as A')
     record = usual.type if document.record is UNSET else document.record.value
+    if document.record is UNSET and query != ".":
+        report.add(path, 'has no "record": the type of record asked for, as A')
+    for key, ask in (("query", dns_message.query), ("answer", dns_message.value)):
+        text = getattr(document, key)
+        if text is not UNSET:
+            try:
+                ask(text, record)
+            except ValueError as error:
+                report.add((*path, key), str(error))
     rcodes = usual.rcodes
     if document.rcodes is not UNSET:
         listed = document.rcodes if isinstance(document.rcodes, list) else [document.rcodes]
@@ -181,25 +176,10 @@ def _dns(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:
         query=query,
         type=record,
         rcodes=rcodes,
-        answer=_answer(document, record, path, report),
+        answer=said_or_none(document.answer),
         tcp=said(document.tcp, False),
         port=said_or_none(document.port),
     )
-
-
-def _answer(document: ItemDocument, record: str, path: Path, report: Report) -> str | None:
-    if document.answer is UNSET:
-        return None
-    if record not in (Record.A, Record.AAAA):
-        return document.answer
-    try:
-        address = ip_address(document.answer)
-        if (address.version == 4) != (record == Record.A):
-            raise ValueError
-    except ValueError:
-        report.add((*path, "answer"), f"{shown(document.answer)} is no value of a record {record}")
-        return None
-    return str(address)
 
 
 def _grpc(document: ItemDocument, path: Path, report: Report) -> SimpleCheck:

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kernlb.config.check_document import CheckDocument, CheckName
+from kernlb.config.check_document import CheckDocument
+from kernlb.config.check_words import CheckName
 from kernlb.config.health_document import HealthDocument
 from kernlb.config.values import (
     END,

@@ -45,7 +45,7 @@ def settings_schema() -> Schema:
 
 def _tell_checks(definitions: Schema) -> None:
     """Which keys of a check go with which type, and which not with each other."""
-    from kernlb.config.check_document import ALIASES, KEYS, SEVERAL, TIMING
+    from kernlb.config.check_words import ALIASES, KEYS, SEVERAL, TIMING
 
     item, check = definitions["ItemDocument"], definitions["CheckDocument"]
     item["required"] = ["type"]

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from kernlb.config.check_document import CheckDocument, CheckName
+from kernlb.config.check_document import CheckDocument
+from kernlb.config.check_words import CheckName
 from kernlb.config.health_document import HealthDocument, MonitorDocument
 from kernlb.config.values import Address, Duration, Interface, OnlyFalse, Port, doc
 from kernlb.config.xdp_document import XdpDocument

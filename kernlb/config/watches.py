@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from kernlb.config.check_document import CheckDocument, CheckName
+from kernlb.config.check_document import CheckDocument
+from kernlb.config.check_words import CheckName
 from kernlb.config.checks import read_watch
 from kernlb.config.errors import Path, Report
 from kernlb.health.check import (

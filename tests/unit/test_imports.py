@@ -61,7 +61,13 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "vip door": (("kernlb.vip.netlink",), ("kernlb.model", "kernlb.vip.*")),
     "config": (
         ("kernlb.config", "kernlb.config.*"),
-        ("kernlb.model", "kernlb.limits", "kernlb.declaration", "kernlb.health.check"),
+        (
+            "kernlb.model",
+            "kernlb.limits",
+            "kernlb.declaration",
+            "kernlb.health.check",
+            "kernlb.health.probes.dns_message",
+        ),
     ),
     "store": (("kernlb.store",), ("kernlb.config", "kernlb.config.*", "kernlb.declaration")),
     "datapath": (
@@ -148,6 +154,9 @@ PURE = (
     "kernlb.health.check",
     "kernlb.health.outcome",
     "kernlb.health.fsm",
+    "kernlb.health.probes.http_answer",
+    "kernlb.health.probes.icmp_packets",
+    "kernlb.health.probes.wording",
     "kernlb.health.damping",
     "kernlb.declaration",
     "kernlb.reconcile",

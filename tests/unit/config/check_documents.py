@@ -90,6 +90,10 @@ def _ported(document: Document) -> Document:
     return {"port": 8080, **document}
 
 
+def _type(check: Any) -> str:
+    return check if isinstance(check, str) else str(check["type"])
+
+
 def items(any_port: bool) -> Checks:
     """One check; where the server has no usable port of its own, with one."""
     ported = st.one_of(WITH_PORT)
@@ -99,7 +103,7 @@ def items(any_port: bool) -> Checks:
 
 def checks(any_port: bool) -> Checks:
     one = items(any_port)
-    many = st.lists(one, min_size=1, max_size=3, unique_by=repr)
+    many = st.lists(one, min_size=1, max_size=3, unique_by=_type)
     several = st.one_of(
         st.fixed_dictionaries({"all": many}),
         st.fixed_dictionaries({"any": many}),

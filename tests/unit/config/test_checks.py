@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from kernlb.config import Defaults, HealthSettings, document_of, parse_service
+from kernlb.config.check_words import Rcode, Record
 from kernlb.config.plain_check import plain_watch
 from kernlb.config.settings import parse_settings
 from kernlb.declaration import Declaration
@@ -37,6 +38,7 @@ from kernlb.health.check import (
     Watch,
     WhenAllDown,
 )
+from kernlb.health.probes import dns_message
 from kernlb.model import ServerKey
 from tests.unit.config.documents import services
 
@@ -84,7 +86,7 @@ CHECKS: list[tuple[str, Check]] = [
     ("dns", DnsCheck()),
     (
         "{type: dns, query: a.example, record: AAAA, answer: '2001:DB8:0::1', tcp: true}",
-        DnsCheck("a.example", "AAAA", answer="2001:db8::1", tcp=True),
+        DnsCheck("a.example", "AAAA", answer="2001:DB8:0::1", tcp=True),
     ),
     ("{type: dns, rcodes: [NOERROR, NXDOMAIN]}", DnsCheck(rcodes=("NOERROR", "NXDOMAIN"))),
     ("grpc", GrpcCheck()),
@@ -246,6 +248,11 @@ def test_a_host_that_checks_by_default_changes_no_document(document: dict[str, A
     )
     back = json.dumps(document_of(there, host)).encode()
     assert parse_service(back, name="web", source="web.json", defaults=host) == there
+
+
+def test_documents_know_the_records_and_codes_that_the_probe_knows() -> None:
+    assert {record.value for record in Record} == set(dns_message.TYPES)
+    assert [rcode.value for rcode in Rcode] == list(dns_message.RCODES[: len(Rcode)])
 
 
 def test_an_interpreter_that_has_read_checks_ends_well() -> None:
