@@ -15,7 +15,7 @@ import signal
 from kernlb.health.check import ExecCheck, Target
 from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes import Done, Running
-from kernlb.health.probes.exec_door import AT_ONCE, Door, door_of
+from kernlb.health.probes.exec_door import Door, door_of
 from kernlb.health.probes.exec_runner import KILL_TIME, MOST_OUTPUT, Report
 from kernlb.health.probes.found import Found
 from kernlb.health.probes.unasked import Unasked
@@ -99,7 +99,7 @@ class ExecProbe:
             return Unasked(self._loop, done, self._complaint)
         door = door_of(self._loop)
         if door.full:
-            return Unasked(self._loop, done, f"{AT_ONCE} programs are running already")
+            return Unasked(self._loop, done, f"{door.at_once} programs are running already")
         running = _Program(self._loop, door, self._check, done)
         try:
             running.start(self._environment, self._user, self._timeout)

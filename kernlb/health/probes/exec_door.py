@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kernlb.health.probes.exec_runner import LONGEST_MESSAGE, Order, Report
 
-AT_ONCE = 32  # programs
+AT_ONCE = 16  # programs, unless told otherwise
 _LAST_WORDS = 0.5  # seconds for the runner to end by itself
 _SCRIPT = Path(__file__).with_name("exec_runner.py")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -31,10 +31,11 @@ class Door:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, Hear] = {}
         self._last = 0
+        self.at_once = AT_ONCE
 
     @property
     def full(self) -> bool:
-        return len(self._waiting) >= AT_ONCE
+        return len(self._waiting) >= self.at_once
 
     def run(
         self,

@@ -91,13 +91,17 @@ def _obey(word: dict[str, Any], channel: socket.socket, minders: dict[int, int])
                 os.kill(minder, signal.SIGTERM)
         return
     order = Order(**word)
+    # a word to stop must not reach the minder before it listens
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         minder = os.fork()
     except OSError as error:
         _report(channel, Report(order.id, "error", error.errno or 0))
-        return
+        minder = -1
     if minder:
-        minders[minder] = order.id
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        if minder > 0:
+            minders[minder] = order.id
         return
     failed = 1  # told as "lost"
     try:
@@ -133,6 +137,7 @@ def _mind(order: Order) -> Report:
     deadline = time.monotonic() + order.timeout
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     output, into = os.pipe2(os.O_CLOEXEC)
     trouble, told = os.pipe2(os.O_CLOEXEC)

@@ -16,7 +16,7 @@ import pytest
 from kernlb.health.check import ExecCheck, Target
 from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes.exec import complaint
-from kernlb.health.probes.exec_door import AT_ONCE, door_of
+from kernlb.health.probes.exec_door import door_of
 from kernlb.health.probes.making import make_probe
 from tests.unit.health.probes.far_ends import ask, ask_probe, run, target
 
@@ -193,12 +193,13 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_only_so_many_run_at_once() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        door_of(loop).at_once = 3
         slow = make_probe(sh("sleep 1000"), 60, HERE, loop)
-        running = [slow.start(lambda _: None) for _ in range(AT_ONCE)]
+        running = [slow.start(lambda _: None) for _ in range(3)]
         result = await ask_probe(slow)
         assert (result.outcome, result.detail) == (
             Outcome.NOT_ASKED,
-            f"{AT_ONCE} programs are running already",
+            "3 programs are running already",
         )
         for each in running:
             each.cancel()
