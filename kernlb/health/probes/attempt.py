@@ -17,8 +17,6 @@ from kernlb.health.probes.sockets import FAILED, Deadlines, Dial, Poller
 from kernlb.health.probes.trouble import detail_of, outcome_of
 from kernlb.health.probes.wording import line
 
-_FIRST_UNPRIVILEGED_PORT = 1024
-
 
 class Attempt:
     """Base of what happens on one connection. ``ready`` is told of its socket from then on."""
@@ -65,10 +63,7 @@ class Attempt:
             return False
         # Where nobody listens on a port of this host, connect(2) may be given that very port as
         # its own, and then the socket meets itself (RFC 9293, 3.5: simultaneous open).
-        if (
-            dial.address[1] >= _FIRST_UNPRIVILEGED_PORT
-            and self.sock.getsockname()[:2] == dial.address
-        ):
+        if dial.chosen and self.sock.getsockname()[:2] == dial.address:
             self.finish(Outcome.REFUSED)
             return False
         self.connected = True

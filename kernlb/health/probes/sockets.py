@@ -20,6 +20,8 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
@@ -45,6 +47,7 @@ class Dial:
     address: tuple[str, int]
     mark: int = 0
     source: str | None = None
+    chosen: bool = False  # connect(2) may choose this very port for our end
 
     @classmethod
     def to(cls, target: Target, port: int | None = None) -> Dial:
@@ -52,9 +55,10 @@ class Dial:
         address = target.to
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         there = str(address), target.to_port(port)
+        chosen = there[1] in _chosen_ports()
         if target.carried is None:
-            return cls(family, there)
-        return cls(family, there, target.carried.mark, str(target.carried.source))
+            return cls(family, there, chosen=chosen)
+        return cls(family, there, target.carried.mark, str(target.carried.source), chosen)
 
     def open(self, kind: int = socket.SOCK_STREAM) -> socket.SocketType:
         """A non-blocking socket, marked and bound as it must be; a stream is reset when it is
@@ -74,6 +78,16 @@ class Dial:
             opened.close()
             raise
         return opened
+
+
+@cache
+def _chosen_ports() -> range:
+    """The ports from which the kernel chooses one for a connection of ours."""
+    try:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except OSError:
+        return range(1024, 65536)
+    return range(int(first), int(last) + 1)
 
 
 class Watched(Protocol):
