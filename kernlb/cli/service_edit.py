@@ -23,6 +23,7 @@ from kernlb.cli.settings import (
     cls=Command,
     examples="""
         kernlb service add web 192.0.2.10:80 --server 10.0.0.1:8080 --server 10.0.0.2:8080,weight=2
+        kernlb service add web 192.0.2.10:80 --server 10.0.0.1 --check http --check-path /healthz
         kernlb service add dns 192.0.2.10:53 --protocol udp --scheduler mh --server 10.0.0.1
         kernlb service add edge --fwmark 7 --family ipv6 --forwarding dsr --server 2001:db8::1
     """,
@@ -72,6 +73,7 @@ def add(
     examples="""
         kernlb service edit web --scheduler mh --flag mh-fallback --flag mh-port
         kernlb service edit web --persistence 5m/24 --remove-label stage
+        kernlb service edit web --check http --check-path /healthz --check-interval 2s
         kernlb service edit web --unset drain_timeout --dry-run
     """,
 )

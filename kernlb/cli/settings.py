@@ -6,8 +6,8 @@ The same options serve ``add`` and ``edit``: what is not given is not in the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import click
 
@@ -20,7 +20,9 @@ from kernlb.cli.arguments import (
     Persistence,
     Server,
     TunnelSpec,
+    options,
 )
+from kernlb.cli.checking import CHECK_KEYS, check_document, check_options
 from kernlb.cli.notation import (
     DATAPATHS,
     FAMILIES,
@@ -31,12 +33,12 @@ from kernlb.cli.notation import (
     Document,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 UNSETTABLE = (
+    "check",
     "datapath",
     "drain_timeout",
     "forwarding",
+    "health",
     "labels",
     "lower_threshold",
     "one_packet",
@@ -57,19 +59,9 @@ SERVER_UNSETTABLE = (
     "tunnel",
     "upper_threshold",
     "lower_threshold",
+    "check",
     "labels",
 )
-
-
-def options(*declared: Callable[[F], F]) -> Callable[[F], F]:
-    """Several click options as one decorator, shown in the order given."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(declared):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 _tunnel = click.option(
@@ -169,6 +161,7 @@ service_options = options(
         metavar="DURATION",
         help="When a drained server's connections are dropped; seconds or as 5m, 0: never.",
     ),
+    check_options,
     _labels,
 )
 edit_options = options(
@@ -189,6 +182,7 @@ server_options = options(
     _forwarding,
     _tunnel,
     _thresholds,
+    check_options,
     _labels,
 )
 server_edit_options = options(
@@ -207,6 +201,9 @@ def server_document(given: Mapping[str, Any]) -> Document:
     """Keys of a server from ``server_options``."""
     keys = ("weight", "forwarding", "tunnel", "upper_threshold", "lower_threshold")
     document = {key: given[key] for key in keys if given[key] is not None}
+    check = check_document(given)
+    if check is not None:
+        document["check"] = check
     if given["labels"]:
         document["labels"] = dict(given["labels"])
     return document
@@ -254,11 +251,15 @@ def _vip(given: Mapping[str, Any]) -> Document | bool | None:
 def patch(document: Document, removed_labels: Iterable[str], unset: Iterable[str]) -> Document:
     """The merge patch that brings ``document`` about and takes the rest away.
 
-    A tunnel is replaced whole, as one word says it whole; persistence keeps what is not said.
+    A tunnel is replaced whole, as one word says it whole, and so is a check with its type;
+    persistence and a check without its type keep what is not said.
     """
     changed = dict(document)
     if "tunnel" in changed:
         changed["tunnel"] = {"port": None, "checksum": None, **changed["tunnel"]}
+    check = changed.get("check")
+    if isinstance(check, dict) and "type" in check:
+        changed["check"] = dict.fromkeys(CHECK_KEYS) | check
     if "prefix" in (changed.get("persistence") or {}):
         changed["persistence"] = {"netmask": None, **changed["persistence"]}
     if sorry_server := changed.get("sorry_server"):

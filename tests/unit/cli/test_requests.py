@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kernlb.config.check_document import CheckDocument
 from kernlb.control.protocol import Change, OpView
 
 WEB = {"address": "192.0.2.10", "port": 80}
@@ -69,6 +70,15 @@ SETTINGS = [
     (["--datapath", "ipvs"], {"datapath": "ipvs"}),
     (["--drain-timeout", "0.5"], {"drain_timeout": 0.5}),
     (["--drain-timeout", "5m"], {"drain_timeout": "5m"}),
+    (["--check", "tcp"], {"check": "tcp"}),
+    (["--check", "none"], {"check": "none"}),
+    (["--check", "http", "--check-path", "/healthz", "--check-interval", "5s"],
+     {"check": {"type": "http", "path": "/healthz", "interval": "5s"}}),
+    (["--check", "https", "--check-port", "8443", "--check-host", "a.example",
+      "--check-status", "2xx", "--check-timeout", "1", "--check-rise", "1", "--check-fall", "2",
+      "--check-via", "vip"],
+     {"check": {"type": "https", "port": 8443, "host": "a.example", "status": "2xx", "timeout": 1,
+                "rise": 1, "fall": 2, "via": "vip"}}),
     (["--label", "team=web", "--label", "note=a=b"], {"labels": {"team": "web", "note": "a=b"}}),
 ]  # fmt: skip
 
@@ -110,6 +120,9 @@ EDITS = [
     (["--no-persistence"], {"persistence": None}),
     (["--no-sorry-server"], {"sorry_server": None}),
     (["--no-one-packet"], {"one_packet": False}),
+    (["--check-interval", "2s"], {"check": {"interval": "2s"}}),
+    (["--check", "icmp"], {"check": "icmp"}),
+    (["--unset", "check", "--unset", "health"], {"check": None, "health": None}),
     (["--label", "a=1", "--remove-label", "b"], {"labels": {"a": "1", "b": None}}),
     (["--unset", "drain_timeout", "--unset", "vip"], {"drain_timeout": None, "vip": None}),
     (["--announce", "eth1"], {"vip": {"announce": "eth1"}}),
@@ -130,6 +143,22 @@ def test_a_new_sorry_server_keeps_nothing_of_the_old(daemon, kernlb):
     assert patch["sorry_server"]["address"] == "10.9.9.9"
     assert patch["sorry_server"]["port"] is None
     assert patch["sorry_server"]["tunnel"] is None
+
+
+def test_a_new_check_keeps_nothing_of_the_old(daemon, kernlb):
+    *_, patch = sent(
+        daemon, kernlb, "service", "edit", "web", "--check", "http", "--check-path", "/healthz"
+    )
+    assert patch["check"] == dict.fromkeys(CheckDocument.__struct_fields__) | {
+        "type": "http",
+        "path": "/healthz",
+    }
+
+
+def test_no_check_has_no_path(kernlb):
+    said = kernlb("service", "edit", "web", "--check", "none", "--check-path", "/")
+    assert said.code == 2
+    assert "--check none does not go with --check-path" in said.err
 
 
 SIMPLE = [
