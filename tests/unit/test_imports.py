@@ -154,6 +154,8 @@ PURE = (
     "kernlb.health.check",
     "kernlb.health.outcome",
     "kernlb.health.fsm",
+    "kernlb.health.probes.dns_message",
+    "kernlb.health.probes.found",
     "kernlb.health.probes.http_answer",
     "kernlb.health.probes.icmp_packets",
     "kernlb.health.probes.wording",
@@ -256,18 +258,23 @@ DOORS: dict[str, tuple[str, ...]] = {
     ),
     "subprocess": (
         "kernlb.datapath.ipvs.netlink",  # modprobe ip_vs
-        "kernlb.health.probes.exec",
+        "kernlb.health.probes.exec_door",
         "kernlb.lab.*",
     ),
     "pyroute2": ("kernlb.vip.netlink", "kernlb.datapath.xdp.decap", "kernlb.lab.*"),
     "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
     "prometheus_client": ("kernlb.metrics", "kernlb.metrics_xdp"),
+    "h2": ("kernlb.health.probes.grpc_health",),
     "uvloop": ("kernlb.daemon",),
     "click": ("kernlb.cli.*",),
     "yaml": ("kernlb.config.*",),
     "ruamel": ("kernlb.config.edit",),
     "signal": ("kernlb.daemon.app", "kernlb.health.probes.*", "kernlb.lab.*"),
-    "ctypes": ("kernlb.datapath.xdp.libbpf*", "kernlb.lab.*"),
+    "ctypes": (
+        "kernlb.datapath.xdp.libbpf*",
+        "kernlb.health.probes.exec_runner",  # prctl
+        "kernlb.lab.*",
+    ),
 }
 
 # Heavy to import, hence never at the top of what the command line loads to start.

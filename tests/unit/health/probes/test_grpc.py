@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -13,11 +14,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
+from h2.exceptions import ProtocolError
 
-from kernlb.health.check import GrpcCheck
+from kernlb.health.check import GrpcCheck, Tls
 from kernlb.health.outcome import Outcome
 from kernlb.health.probes.grpc import LONGEST
 from kernlb.health.probes.grpc_health import _read_varint, _request, _serving_status, _varint
+from tests.unit.health.probes.certificates import NAME, Certificates
 from tests.unit.health.probes.far_ends import (
     HERE,
     Handler,
@@ -98,14 +101,15 @@ def answers(say: Say, then_hang: bool = False) -> Handler:
         connection = H2Connection(config)
         connection.initiate_connection()
         sock.sendall(connection.data_to_send())
-        while data := sock.recv(65536):
-            for event in connection.receive_data(data):
-                if isinstance(event, RequestReceived):
-                    say(connection)
-                    sock.sendall(connection.data_to_send())
-                    if not then_hang:
-                        sock.shutdown(socket.SHUT_WR)
-            sock.sendall(connection.data_to_send())
+        with suppress(ProtocolError):  # it goes on hearing after its own GOAWAY
+            while data := sock.recv(65536):
+                for event in connection.receive_data(data):
+                    if isinstance(event, RequestReceived):
+                        say(connection)
+                        sock.sendall(connection.data_to_send())
+                        if not then_hang:
+                            sock.shutdown(socket.SHUT_WR)
+                sock.sendall(connection.data_to_send())
 
     return handle
 
@@ -270,3 +274,43 @@ def test_the_longest_answer_costs_little() -> None:
         spent = time.thread_time() - before
     assert result.outcome is Outcome.TOO_LONG
     assert spent < 1.0
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name", "outcome"),
+    [
+        ("good", NAME, Outcome.PASSED),
+        ("good", None, Outcome.PASSED),  # by its address
+        ("other", NAME, Outcome.CERTIFICATE_NAME),
+        ("expired", NAME, Outcome.CERTIFICATE_EXPIRED),
+        ("untrusted", NAME, Outcome.CERTIFICATE_UNTRUSTED),
+        ("soon", NAME, Outcome.CERTIFICATE_EXPIRES_SOON),
+    ],
+)
+def test_a_real_server_over_tls(
+    certificate: str, name: str | None, outcome: Outcome, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = Certificates(tmp_path_factory.mktemp("certificates"))
+    key = (made.folder / "server.key").read_bytes()
+    chain = (made.folder / f"{certificate}.pem").read_bytes()
+    there = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), there)
+    credentials = grpc.ssl_server_credentials([(key, chain)])
+    port = there.add_secure_port(f"{HERE}:0", credentials)
+    there.start()
+    try:
+        tls = Tls(ca=made.ca, name=name)
+        assert ask(GrpcCheck(tls=tls), target(port), timeout=10).outcome is outcome
+        assert ask(GrpcCheck(), target(port), timeout=0.5).outcome in (
+            Outcome.CLOSED,
+            Outcome.RESET,
+            Outcome.MALFORMED,  # a TLS alert
+            Outcome.RESPONSE_TIMEOUT,
+        )
+    finally:
+        there.stop(None).wait()
+
+
+def test_tls_to_a_server_without(server: int) -> None:
+    result = ask(GrpcCheck(tls=Tls(verify=False)), target(server), timeout=10)
+    assert result.outcome in (Outcome.NOT_TLS, Outcome.RESET, Outcome.CLOSED)
