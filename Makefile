@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 RUNG := $(PYTHON) -m kernlb.lab.rung
 BENCH ?= bench.scale
-export DATAPATH ?= ipvs
+export DATAPATH ?= xdp
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup bpf demo test check bench bench-xdp lab clean
@@ -15,8 +15,8 @@ setup:  ## install what is missing: distribution packages, .venv; compile what i
 
 bpf: setup  ## compile the BPF programs into kernlb/datapath/xdp/objects
 
-demo: setup  ## the main job, shown in a lab: declare, balance, drain, remove (needs root)
-	@$(RUNG) --timeout 600 -- $(PYTHON) -m kernlb.lab.demo
+demo: setup  ## the main job, shown in a lab, by XDP on this kernel; or DATAPATH=ipvs (needs root)
+	@$(if $(filter ipvs,$(DATAPATH)),$(RUNG) --timeout 600 --) $(PYTHON) -m kernlb.lab.demo
 
 test: check  ## lint, types, then all tests in one pytest run (needs root)
 	@$(PYTHON) -m pytest $(ARGS)

@@ -228,8 +228,8 @@ struct server {
 struct load {
 	__u32 active;
 	__u32 inactive;
+	__u32 persistent; /* templates of clients that stay here */
 	__u32 overloaded; /* above its upper threshold, and not yet below the lower one since */
-	__u32 pad;
 };
 
 /*

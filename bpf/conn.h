@@ -229,15 +229,29 @@ __noinline int load_change(__u32 ref, int active, int inactive)
 	return 0;
 }
 
+static __always_inline void count_template(__u32 ref, int change)
+{
+	__u32 id = SERVER_ID(ref);
+	struct server *server = bpf_map_lookup_elem(&servers, &id);
+	struct load *load = bpf_map_lookup_elem(&loads, &id);
+
+	if (server && load && server->generation == ref >> 24)
+		__sync_fetch_and_add(&load->persistent, change);
+}
+
 static __always_inline void count_in(union conn_word word)
 {
-	if (word.state != STATE_TEMPLATE && !(word.flags & CONN_REVERSE))
+	if (word.state == STATE_TEMPLATE)
+		count_template(word.server, 1);
+	else if (!(word.flags & CONN_REVERSE))
 		load_change(word.server, !!(word.flags & CONN_ACTIVE), !(word.flags & CONN_ACTIVE));
 }
 
 static __always_inline void count_out(union conn_word word)
 {
-	if (word.state != STATE_TEMPLATE && !(word.flags & CONN_REVERSE))
+	if (word.state == STATE_TEMPLATE)
+		count_template(word.server, -1);
+	else if (!(word.flags & CONN_REVERSE))
 		load_change(word.server, -!!(word.flags & CONN_ACTIVE),
 			    -!(word.flags & CONN_ACTIVE));
 }

@@ -19,9 +19,11 @@ static __always_inline void recount(union conn_word word)
 	__u32 id = SERVER_ID(word.server);
 	struct load *load = bpf_map_lookup_elem(&recounts, &id);
 
-	if (!load || word.state == STATE_TEMPLATE)
+	if (!load)
 		return;
-	if (word.flags & CONN_ACTIVE)
+	if (word.state == STATE_TEMPLATE)
+		__sync_fetch_and_add(&load->persistent, 1);
+	else if (word.flags & CONN_ACTIVE)
 		__sync_fetch_and_add(&load->active, 1);
 	else
 		__sync_fetch_and_add(&load->inactive, 1);

@@ -1,6 +1,7 @@
 """The main job, shown: declare a service, and the kernel balances real requests among servers.
 
-    make demo        (or, on a kernel with IPVS: python -m kernlb.lab.demo)
+    make demo                   by XDP, on this machine's own kernel
+    make demo DATAPATH=ipvs     by IPVS, on a kernel that has it, booted if need be
 
 Every statement it makes is one it has just observed; the first that does not hold ends it with
 exit code 1. The daemon and the command line are the installed ones, run as an operator would.
@@ -12,6 +13,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,11 +24,16 @@ from pathlib import Path
 
 from kernlb.lab.load import Stream, share_by_server
 from kernlb.lab.network import Lab, LabError
+from kernlb.lab.topology import Host
 
 SERVICE = "web"
 WEIGHTS = {"server1": 1, "server2": 2, "server3": 3}
 REQUESTS = 60  # ten rounds of the weights
 RATE = 10.0  # requests a second of the stream
+SETTINGS = {
+    "ipvs": "metrics_listen: false\n",
+    "xdp": "metrics_listen: false\nxdp:\n  interfaces: [front, back]\n",
+}
 START_SECONDS, SETTLE_SECONDS = 90.0, 60.0
 
 
@@ -44,6 +51,7 @@ class Demo:
         self.vip = lab.topology.vips(4)[0]
         self.socket = folder / "control.sock"
         self.log = folder / "kernlbd.log"
+        self.pins = Path(f"/sys/fs/bpf/{lab.topology.name}")
 
     def run(self) -> None:
         topology = self.lab.topology
@@ -54,17 +62,20 @@ class Demo:
         with self.daemon():
             self.declare()
             self.share()
-            self.drain_and_remove()
+            self.drain_remove_and_kill()
             self.status()
             self.withdraw()
+        if self.datapath == "xdp":
+            self.unload()
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
         chapter("The daemon: kernlbd, on the balancer")
         (self.folder / "etc/services.d").mkdir(parents=True)
-        (self.folder / "etc/kernlb.yaml").write_text("metrics_listen: false\n")
+        (self.folder / "etc/kernlb.yaml").write_text(SETTINGS[self.datapath])
         options = ["--config-dir", str(self.folder / "etc"), "--state-dir"]
         options += [str(self.folder / "state"), "--socket", str(self.socket)]
+        options += ["--pins", str(self.pins)] if self.datapath == "xdp" else []
         argv = [sys.executable, "-m", "kernlb.daemon", *options]
         with self.log.open("wb") as log:
             process = self.lab.popen("balancer", argv, stdout=log, stderr=log)
@@ -112,8 +123,8 @@ class Demo:
         seen = {answer.client for answer in answers}
         check(seen == set(self.lab.topology.sources(4)), "servers saw the clients' own addresses")
 
-    def drain_and_remove(self) -> None:
-        chapter(f"Drain one server, remove another, under {RATE:.0f} requests a second")
+    def drain_remove_and_kill(self) -> None:
+        chapter(f"Drain one server, remove and kill another, under {RATE:.0f} requests a second")
         _, second, third = self.lab.topology.servers
         stream = self.lab.load.stream(self.vip, rate=RATE)
         try:
@@ -123,6 +134,7 @@ class Demo:
             self.kernlb("server", "drain", SERVICE, str(third.v4))
             self.expect(stream, {"server1"})
             self.kernlb("server", "rm", SERVICE, str(third.v4))
+            self.kill(third)
             self.expect(stream, {"server1"})
         finally:
             record = stream.stop()
@@ -132,6 +144,12 @@ class Demo:
             not record.failures and record.answered == record.sent,
             f"{record.answered} of {record.sent} requests answered meanwhile, none failed",
         )
+
+    def kill(self, server: Host) -> None:
+        for pid in self.lab.pids(server.role):
+            os.kill(pid, signal.SIGKILL)
+        gone = share_by_server(self.lab.load.http(server.v4, timeout=3))
+        check(set(gone) == {"ECONNREFUSED"}, f"{server.role} was killed: nobody listens there now")
 
     def expect(self, stream: Stream, wanted: set[str]) -> None:
         """From now on the stream's requests are answered by exactly these servers.
@@ -154,6 +172,10 @@ class Demo:
         if self.datapath == "ipvs" and shutil.which("ipvsadm"):
             say("and in the kernel's own words:")
             show("ipvsadm -Ln", self.kernel_table())
+        if self.datapath == "xdp":
+            say("and in the words of the loaded program itself:")
+            client = self.lab.topology.sources(4)[0]
+            self.kernlb("explain", "tcp", f"{client}:40000", f"{self.vip}:80")
 
     def withdraw(self) -> None:
         chapter("Clean up")
@@ -164,6 +186,11 @@ class Demo:
             check(str(self.vip) not in self.kernel_table(), "the service is gone from the kernel")
         gone = share_by_server(self.lab.load.http(self.vip, timeout=3))
         check("server1" not in gone, f"the service answers no more ({', '.join(gone)})")
+
+    def unload(self) -> None:
+        check(self.pins.exists(), "the daemon's end left the program in the kernel, forwarding")
+        self.kernlb("xdp", "unload", "--pins", str(self.pins))
+        check(not self.pins.exists(), "the program and its tables are gone from the kernel")
 
     def kernel_table(self) -> str:
         return self.lab.exec("balancer", ["ipvsadm", "-Ln"]).stdout
@@ -215,7 +242,10 @@ def check(observed: bool, statement: str) -> None:
 
 def main() -> int:
     started = time.monotonic()
-    datapath = os.environ.get("DATAPATH", "ipvs")
+    datapath = os.environ.get("DATAPATH", "xdp")
+    if datapath not in SETTINGS:
+        print(f'DATAPATH is "{datapath}", not one of: {", ".join(SETTINGS)}', file=sys.stderr)
+        return 1
     print(f"kernlb on kernel {platform.release()}, datapath {datapath}", flush=True)
     lab = Lab("kernlb-demo")
     try:

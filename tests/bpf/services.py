@@ -262,7 +262,7 @@ class Services:
         if server.id < 0:
             server.id = self._next_server
             self._next_server += 1
-        layout.LOAD.pack_into(self._world.memory["loads"], server.id, layout.Load(0, 0, 0))
+        layout.LOAD.pack_into(self._world.memory["loads"], server.id, layout.Load(0, 0, 0, 0))
         server.last_weight = server.weight
 
     def mark(self, address: str, mark: Mark) -> None:

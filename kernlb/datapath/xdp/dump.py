@@ -86,6 +86,7 @@ def _servers(maps: Maps) -> Lines:
         if server.upper:
             words.append(f"thresholds {server.lower}..{server.upper}")
         words.append(f"active {load.active} inactive {load.inactive}")
+        words += [f"persistent {load.persistent}"] * bool(load.persistent)
         words += ["overloaded"] * bool(load.overloaded)
         if any(server.source):
             words.append(f"source {address_of(server.source, server.family)}")

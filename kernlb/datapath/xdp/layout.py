@@ -189,6 +189,7 @@ class Server(NamedTuple):
 class Load(NamedTuple):
     active: int
     inactive: int
+    persistent: int
     overloaded: int
 
 
@@ -324,7 +325,7 @@ SERVICE_ID = Layout(ServiceId, "16s 2s B B")
 RUN = Layout(Run, "I I")
 SERVICE = Layout(Service, "I I I I 4x B B B B 16s 16s I 2s B x I I Q I 44x")
 SERVER = Layout(Server, "16s 16s I 6s 6s I B B B B I 2s H 2s B x 2s 2s I I I I 40x")
-LOAD = Layout(Load, "I I I 4x")
+LOAD = Layout(Load, "I I I I")
 CONN = Layout(Conn, "I H B B I I 2s 2s 2s B x")
 COUNTERS = Layout(Counters, "Q Q Q Q Q")
 FRAGMENT_ID = Layout(FragmentId, "32s 4s B B 2x")

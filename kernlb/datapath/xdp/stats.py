@@ -55,8 +55,8 @@ class Stats:
                 name = records.server_key(maps.servers, server)
                 identity = number, maps.servers[server * SERVER.size + _GENERATION]
                 counters = _rated(self._servers, server, identity, servers[server], now)
-                active, inactive, _ = LOAD.unpack(maps.loads, server)
-                by_server[name] = ServerStats(counters, active, inactive)
+                load = LOAD.unpack(maps.loads, server)
+                by_server[name] = ServerStats(counters, load.active, load.inactive, load.persistent)
             total = _rated(self._services, number, key, services[number], now)
             stats[key] = ServiceStats(total, by_server)
         return stats

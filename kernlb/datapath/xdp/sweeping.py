@@ -8,8 +8,9 @@ one in two walks running is a count that was lost, and is taken off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import Protocol
 
 from kernlb.datapath.xdp.layout import LOAD, SWEEP, AddressFamily, Sweep
@@ -21,7 +22,7 @@ SLICES = 8  # in a walk, of tables of ordinary size
 LARGEST_SLICE = 1 << 17  # buckets; about 10 ms
 AT_ONCE = 1 << 14  # buckets in one run of the program
 
-Difference = tuple[int, int]  # of active and inactive connections
+Difference = tuple[int, int, int]  # of active and inactive connections, and of templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +126,22 @@ class Sweeper:
 
 def differences(maps: Maps, servers: int) -> Mapping[int, Difference]:
     """Connections in `loads` that are not in `recounts`, by server, where that is not nothing."""
-    step = LOAD.size // 8
-    loads = maps.loads.cast("Q")[: servers * step : step].tolist()
-    recounts = maps.recounts.cast("Q")[: servers * step : step].tolist()
     found = {}
-    for server, (load, recount) in enumerate(zip(loads, recounts, strict=True)):
+    for server, (load, recount) in enumerate(
+        zip(_counted(maps.loads, servers), _counted(maps.recounts, servers), strict=True)
+    ):
         if load != recount:
             counted, there = LOAD.unpack(maps.loads, server), LOAD.unpack(maps.recounts, server)
-            difference = counted.active - there.active, counted.inactive - there.inactive
-            if any(difference):
-                found[server] = difference
+            active, inactive, persistent, _ = map(sub, counted, there)
+            found[server] = active, inactive, persistent
     return found
+
+
+def _counted(memory: memoryview, servers: int) -> Iterator[tuple[int, int]]:
+    """What is compared of each, as few numbers as may be: there may be 100 000 of them."""
+    words, step = memory.cast("Q"), LOAD.size // 8
+    templates = memory.cast("I")[LOAD.offset["persistent"] // 4 :: 2 * step]
+    return zip(words[: servers * step : step].tolist(), templates[:servers].tolist(), strict=True)
 
 
 def take_off(maps: Maps, server: int, difference: Difference) -> int:

@@ -40,6 +40,7 @@ class Daemon:
         self.services = self.config / "services.d"
         self.socket = folder / "control.sock"
         self.log = folder / "kernlbd.log"
+        self.options: tuple[str, ...] = ()  # that it was first started with
         self._state = folder / "state"
         self._pid: int | None = None
         self.services.mkdir(parents=True)
@@ -57,6 +58,7 @@ class Daemon:
 
         self.socket.unlink(missing_ok=True)  # so that who waits does not meet a dead one's
         argv = ["--config-dir", str(self.config), "--state-dir", str(self._state)]
+        self.options = self.options or options
         argv += ["--socket", str(self.socket), *options]
         self._pid = fork_into(lambda: _run_daemon(self.namespace, argv), self.log)
         if wait:

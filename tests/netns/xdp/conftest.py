@@ -1,4 +1,7 @@
-"""Two hosts and a cable, small objects to load, and a place of pins; nothing of it stays."""
+"""Two hosts and a cable, small objects to load, and a place of pins; nothing of it stays.
+
+And a whole lab with kernlbd on its balancer, forwarding by XDP on this machine's own kernel.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,25 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from kernlb.datapath.xdp.loading import unload
+from kernlb.lab.network import Lab
+from kernlb.model import (
+    DatapathKind,
+    RealServer,
+    Scheduler,
+    ServiceKey,
+    ServiceState,
+    VirtualService,
+)
 from tests.bpf.compiled import compiled
+from tests.netns.traffic.balancer import Balancer
+from tests.netns.traffic.daemon import StartDaemon
 
 ADDRESSES = {"kl0": "198.18.7.1", "kl1": "198.18.7.2"}
 _MACS = {"kl0": "02:00:00:00:07:01", "kl1": "02:00:00:00:07:02"}
@@ -80,3 +95,48 @@ def root() -> Iterator[Path]:
     root = Path(f"/sys/fs/bpf/kl-{os.getpid()}-{next(_numbers)}")
     yield root
     unload(root)
+
+
+SETTINGS = {
+    "audit_interval": 3600,
+    "defaults": {"datapath": "xdp"},
+    "xdp": {
+        "interfaces": ["front", "back"],
+        "connections": 16384,
+        "connections6": 16384,
+        "services": 64,
+        "servers": 1024,
+        "slots": 131072,
+        "icmp_per_second": 0,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def pins() -> Iterator[Path]:
+    """Of the module's daemons."""
+    root = Path(f"/sys/fs/bpf/kw-{os.getpid()}-{next(_numbers)}")
+    yield root
+    unload(root)
+
+
+@pytest.fixture(scope="module")
+def balancer(lab: Lab, start_daemon: StartDaemon, pins: Path) -> Iterator[Balancer]:
+    """kernlbd on a lab's balancer; the VIPs are local there, so that the kernel refuses what
+    no service takes."""
+    lab.hold_vips()
+    namespace = lab.topology.namespace("balancer")
+    daemon = start_daemon(namespace, SETTINGS, "--pins", str(pins))
+
+    def read(key: ServiceKey) -> ServiceState:
+        """By the daemon, which reads the maps; a new service's servers came in its order."""
+        (view,) = [each for each in daemon.client.services_in_full() if each.key == str(key)]
+        assert all(server.in_kernel for server in view.servers)
+        servers = [
+            RealServer(ip_address(each.address), each.port, each.kernel_weight or 0)
+            for each in reversed(view.servers)
+        ]
+        return ServiceState(VirtualService(key, Scheduler(view.scheduler)), tuple(servers))
+
+    yield Balancer(lab, daemon, DatapathKind.XDP, read)
+    daemon.stop()

@@ -59,7 +59,8 @@ def test_the_first_load_makes_the_maps_as_asked_and_pins_them(root: Path, object
         assert {*first.maps} == {path.name for path in Pins(root).maps.iterdir()} == PINNED
         entries = {name: first.maps[name].max_entries for name in first.maps}
     assert {*pinned(root)} >= {f"programs/{name}" for name in ("kernlb", "explain", "sweep")}
-    assert entries["services"] == entries["service_ids"] == entries["service_counters"] == 100
+    assert entries["services"] == entries["service_counters"] == 100
+    assert entries["service_ids"] == 200  # and as many addresses
     assert entries["servers"] == entries["loads"] == entries["server_counters"] == 1000
     assert (entries["slots"], entries["conns4"], entries["conns6"]) == (10_000, 32_768, 256)
     assert sorted(path.name for path in root.iterdir()) == ["maps", "programs"]

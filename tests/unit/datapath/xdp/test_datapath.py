@@ -344,7 +344,7 @@ def test_edits_leave_connections_and_unchanged_things_alone(plain: Plain) -> Non
 def test_an_overload_ends_with_the_threshold_that_it_was_above(plain: Plain) -> None:
     datapath = start(plain)
     settle(datapath, *web(Scheduler.RR, replace(A, upper_threshold=10)))
-    place = members(datapath)[0] * 4 + 2
+    place = members(datapath)[0] * 4 + 3
     datapath.maps.loads.cast("I")[place] = 1
     lower = replace(A, upper_threshold=5)
     settle(datapath, EditServer(WEB, A, lower))

@@ -50,7 +50,7 @@ def text(datapath: XDPDatapath, name: str) -> list[str]:
 
 def test_services_and_servers_are_told_with_all_that_packets_go_by() -> None:
     plain, datapath = made()
-    layout.LOAD.pack_into(plain.maps["loads"].mmap(), 1, layout.Load(5, 6, 1))
+    layout.LOAD.pack_into(plain.maps["loads"].mmap(), 1, layout.Load(5, 6, 2, 1))
     assert text(datapath, "services") == [
         "0 tcp/192.0.2.10:80 wrr alive members 0+2 table 0+0 cursor 1:2 max_weight 3 step 1",
         "1 udp/[2001:db8::10]:0 sh alive,one_packet,persistent members 258+1 table 2+256 "
@@ -59,7 +59,7 @@ def test_services_and_servers_are_told_with_all_that_packets_go_by() -> None:
     assert text(datapath, "servers") == [
         "0 10.0.0.2:80 service 0 generation 1 alive nat weight 3 active 0 inactive 0 mtu 0",
         "1 10.0.0.3:80 service 0 generation 1 alive,hop_known tunnel weight 1 gue:6080 "
-        "active 5 inactive 6 overloaded source 10.0.0.1 "
+        "active 5 inactive 6 persistent 2 overloaded source 10.0.0.1 "
         "hop 3 04:04:04:04:04:04 02:02:02:02:02:02 vlan 7 mtu 1468",
         "2 10.0.0.3:80 service 1 generation 1 alive,hop_known tunnel weight 2 gue:6080 "
         "thresholds 0..9 active 0 inactive 0 source 10.0.0.1 "

@@ -26,7 +26,7 @@ class World:
         self.datapath = XDPDatapath(self.plain.loaded, self.plain.clock)
         self.datapath.apply(adding(ServiceState(VirtualService(WEB), (A, B))))
         self.sweeper = Sweeper(self.plain.loaded, self.datapath)
-        self.there = {0: Load(0, 0, 0), 1: Load(0, 0, 0)}
+        self.there = {0: Load(0, 0, 0, 0), 1: Load(0, 0, 0, 0)}
 
     def _answer(self, ctx: bytes) -> bytes:
         asked = SWEEP.unpack(ctx)
@@ -37,7 +37,7 @@ class World:
         return SWEEP.pack(asked._replace(used=used, expired=1, half_open=3))
 
     def count(self, server: int, active: int, inactive: int, overloaded: int = 0) -> None:
-        LOAD.pack_into(self.datapath.maps.loads, server, Load(active, inactive, overloaded))
+        LOAD.pack_into(self.datapath.maps.loads, server, Load(active, inactive, 4, overloaded))
 
     def load(self, server: int) -> Load:
         return LOAD.unpack(self.datapath.maps.loads, server)
@@ -90,14 +90,17 @@ def test_totals_are_those_of_the_last_whole_walk() -> None:
     assert tables["slots"] == (2, 1024)
 
 
-@pytest.mark.parametrize("there", [(5, 2), (9, 9)], ids=["lost decrements", "lost increments"])
-def test_the_same_difference_twice_is_taken_off(there: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "there", [(5, 2, 1), (9, 9, 9)], ids=["lost decrements", "lost increments"]
+)
+def test_the_same_difference_twice_is_taken_off(there: tuple[int, int, int]) -> None:
     world = World()
     world.count(0, 7, 3, overloaded=1)
     world.there[0] = Load(*there, 0)
     assert world.sweeper.whole().healed == 0
-    assert world.load(0) == Load(7, 3, 1)
-    assert world.sweeper.whole().healed == abs(7 - there[0]) + abs(3 - there[1])
+    assert world.load(0) == Load(7, 3, 4, 1)
+    lost = sum(abs(was - now) for was, now in zip((7, 3, 4), there, strict=True))
+    assert world.sweeper.whole().healed == lost
     assert world.load(0) == Load(*there, 1)
     assert world.sweeper.whole().healed == 0
 
