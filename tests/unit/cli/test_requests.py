@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kernlb.cli import checking
 from kernlb.config.check_document import CheckDocument
+from kernlb.config.check_words import CheckName
 from kernlb.control.protocol import Change, OpView
 
 WEB = {"address": "192.0.2.10", "port": 80}
@@ -153,6 +155,10 @@ def test_a_new_check_keeps_nothing_of_the_old(daemon, kernlb):
         "type": "http",
         "path": "/healthz",
     }
+
+
+def test_the_options_know_every_check_but_the_one_with_a_command_line_of_its_own():
+    assert set(checking.CHECKS) == set(CheckName) - {CheckName.EXEC}
 
 
 def test_no_check_has_no_path(kernlb):

@@ -64,6 +64,20 @@ def test_a_conflict_gets_its_line_from_the_text() -> None:
     assert str(located(fault, text.encode())).startswith("b.yaml:5: servers[0].address: 192.0.2.1")
 
 
+def test_a_sorry_server_among_several_gets_its_line_too() -> None:
+    one = "sorry_server:\n  address: 192.0.2.1\n"
+    listed = "sorry_server:\n  - address: 192.0.2.1\n"
+    several = "sorry_server:\n  - address: 10.0.0.9\n  - address: 192.0.2.1\n"
+    for said, place in (
+        (one, "4: sorry_server.address"),
+        (listed, "3: sorry_server.address"),
+        (several, "5: sorry_server[1].address"),
+    ):
+        text = f"port: 80\naddress: 192.0.2.2\n{said}"
+        [fault] = validate_set([http("a", "192.0.2.1"), declare("b", text)])
+        assert str(located(fault, text.encode())).startswith(f"b.yaml:{place}: 192.0.2.1 is the")
+
+
 def test_an_index_judges_a_new_version_without_its_old_one() -> None:
     index = Index([http("a", "192.0.2.1", "10.0.0.1"), http("b", "192.0.2.2", "10.0.0.2")])
     assert index.faults(http("a", "192.0.2.1", "10.0.0.9")) == []
