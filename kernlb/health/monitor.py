@@ -101,6 +101,7 @@ class Monitor:
         self._heap: list[tuple[float, int, Subject]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
         self._under_way: set[Subject] = set()
         self._last_canaries = 0.0
@@ -178,10 +179,10 @@ class Monitor:
             return
         due = heap[0][0]
         if self._timer is not None:
-            if not self._timer.cancelled() and self._timer.when() <= due:
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._start_due)
+        self._timer, self._timer_due = self._loop.call_at(due, self._start_due), due
 
     def _start_due(self) -> None:
         self._timer = None
