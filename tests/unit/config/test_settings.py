@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from kernlb.config import ConfigError, Defaults, Settings, SyncDaemon, Timeouts, load_settings
+from kernlb.config import (
+    ConfigError,
+    Defaults,
+    HealthSettings,
+    Settings,
+    SyncDaemon,
+    Timeouts,
+    load_settings,
+)
+from kernlb.health.check import HealthPolicy, TcpCheck, Watch
 from kernlb.model import DatapathKind, Forwarding, Scheduler
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
@@ -33,8 +42,15 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
 def test_the_example_sets_everything_it_names() -> None:
     settings = load_settings(EXAMPLES / "kernlb.yaml")
     assert settings.defaults == Defaults(
-        DatapathKind.IPVS, Scheduler.WLC, Forwarding.NAT, "lo", 300.0
+        DatapathKind.IPVS,
+        Scheduler.WLC,
+        Forwarding.NAT,
+        "lo",
+        300.0,
+        Watch(TcpCheck()),
+        HealthPolicy(keep=0.25),
     )
+    assert settings.health == HealthSettings(0.25, 30.0)
     assert settings.ipvs.timeouts == Timeouts(tcp=900, tcpfin=120, udp=300)
     assert settings.ipvs.sysctls == {
         "conntrack": 0,
