@@ -3,7 +3,8 @@
 Rules (RFC 9112)
 - The body ends by Content-Length, by the last chunk, or by the end of the connection. Interim
   answers (1xx) are passed over. HEAD, 204 and 304 have no body.
-- At most ``max_bytes`` of the body are kept, and no more is awaited: then the answer is whole.
+- At most ``max_bytes`` of the body and MOST_CHUNKS of its chunks are kept, and no more is awaited:
+  then the answer is whole.
 - What cannot be read as HTTP is MALFORMED, and a head, a chunk's line or a trailer without end is
   TOO_LONG. Both bound what is held, whatever comes.
 - No content coding is undone, for none is asked for.
@@ -20,6 +21,7 @@ from kernlb.health.probes.wording import quote
 LONGEST_HEAD = 32768  # bytes of all heads, interim ones included
 LONGEST_LINE = 1024  # bytes of a chunk's line
 LONGEST_TRAILER = 8192
+MOST_CHUNKS = 4096  # each costs some microseconds, however few bytes it has
 
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?=[ \r\n])")
 _PREFIX = b"HTTP/1."
@@ -59,6 +61,7 @@ class Answer:
         "_bodiless",
         "_body",
         "_buffer",
+        "_chunks",
         "_heads",
         "_left",
         "_max_bytes",
@@ -76,6 +79,7 @@ class Answer:
         self._at = 0  # what is before it has been used up
         self._searched = 0  # bytes after it that hold no end of the head
         self._heads = 0
+        self._chunks = 0
         self._trailer = 0
         self._body: list[bytes] = []
         self._left = 0  # bytes until the counted body or the chunk ends
@@ -172,7 +176,8 @@ class Answer:
 
     def _chunk(self) -> bool:
         if self._take():
-            self._part = _Part.CHUNK_END
+            self._chunks += 1
+            self._part = _Part.CHUNK_END if self._chunks < MOST_CHUNKS else _Part.END
             return True
         return self._part is _Part.END
 
