@@ -23,6 +23,7 @@ from kernlb.health.probes.grpc_health import _read_varint, _request, _serving_st
 from tests.unit.health.probes.certificates import NAME, Certificates
 from tests.unit.health.probes.far_ends import (
     HERE,
+    SHORT,
     Handler,
     ask,
     closed_port,
@@ -238,7 +239,7 @@ def test_a_server_that_says(saying: str) -> None:
     handler, outcome, detail = SAYINGS[saying]
     slow = outcome in (Outcome.STALLED, Outcome.RESPONSE_TIMEOUT)
     with serving(handler) as port:
-        result = ask(GrpcCheck(), target(port), timeout=0.3 if slow else 10)
+        result = ask(GrpcCheck(), target(port), timeout=SHORT if slow else 10)
     assert result.outcome is outcome, result
     assert result.detail.startswith(detail)
     assert bool(result.detail) == bool(detail)
@@ -301,7 +302,7 @@ def test_a_real_server_over_tls(
     try:
         tls = Tls(ca=made.ca, name=name)
         assert ask(GrpcCheck(tls=tls), target(port), timeout=10).outcome is outcome
-        assert ask(GrpcCheck(), target(port), timeout=0.5).outcome in (
+        assert ask(GrpcCheck(), target(port), timeout=SHORT).outcome in (
             Outcome.CLOSED,
             Outcome.RESET,
             Outcome.MALFORMED,  # a TLS alert

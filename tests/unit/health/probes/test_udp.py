@@ -13,6 +13,8 @@ from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes.making import make_probe
 from tests.unit.health.probes.far_ends import (
     HERE,
+    PATIENCE,
+    SHORT,
     answering,
     ask,
     closed_port,
@@ -47,7 +49,6 @@ def test_a_reply(check: UdpCheck, reply: bytes, outcome: Outcome) -> None:
     with answering(lambda data: [reply] if data == check.payload else []) as port:
         result = ask(check, target(port))
     assert result.outcome is outcome, result
-    assert result.duration < 0.29
 
 
 def test_a_wrong_reply_is_quoted() -> None:
@@ -66,18 +67,18 @@ def test_a_wrong_reply_is_quoted() -> None:
 )
 def test_silence(check: UdpCheck, outcome: Outcome) -> None:
     with answering(lambda _: []) as port:
-        result = ask(check, target(port))
+        result = ask(check, target(port), SHORT)
     assert result.outcome is outcome
-    assert result.duration >= 0.3
+    assert result.duration >= SHORT - 0.01  # the loop's clock goes by milliseconds
 
 
 @pytest.mark.parametrize("check", [PING, UdpCheck(b"ping"), UdpCheck()])
 @pytest.mark.parametrize("host", [HERE, "::1"])
 def test_a_closed_port_is_known_at_once(check: UdpCheck, host: str) -> None:
     port = closed_port(socket.SOCK_DGRAM)
-    result = ask(check, target(port, host), timeout=5)
+    result = ask(check, target(port, host))
     assert result.outcome is Outcome.REFUSED
-    assert result.duration < 2
+    assert result.duration < PATIENCE / 4  # half of the timeout
 
 
 def test_a_reply_over_ipv6() -> None:
@@ -89,7 +90,7 @@ def test_a_reply_over_ipv6() -> None:
 @pytest.mark.parametrize("check", [PING, UdpCheck(b"ping")])
 def test_a_reply_from_elsewhere(check: UdpCheck, host: str, told: str) -> None:
     with relayed(host) as port:
-        result = ask(check, target(port))
+        result = ask(check, target(port), SHORT)
     assert result.outcome is Outcome.WRONG_SOURCE
     assert result.detail.startswith(f"came from {told}")
 
@@ -101,9 +102,9 @@ def test_a_reply_from_elsewhere_does_not_hide_the_right_one() -> None:
 
 def test_a_flood_from_elsewhere_ends_with_the_timeout() -> None:
     with relayed("127.0.0.2", times=5000) as port:
-        result = ask(PING, target(port))
+        result = ask(PING, target(port), SHORT)
     assert result.outcome is Outcome.WRONG_SOURCE
-    assert result.duration < 2
+    assert result.duration < PATIENCE / 4
 
 
 class relayed:  # noqa: N801
