@@ -29,10 +29,24 @@ def write_edit(inventory: Inventory, number: int, after: Server) -> None:
     for name in _NUMBERS:
         if getattr(after, name) != getattr(before, name):
             words[(number * SERVER.size + SERVER.offset[name]) // 4] = getattr(after, name)
-    if after.upper == 0 or after.upper > before.upper:  # __ip_vs_update_dest()
-        maps.loads.cast("I")[number * LOAD.size // 4 + _OVERLOADED] = 0
+    if (after.upper, after.lower) != (before.upper, before.lower):
+        _judge_load(maps.loads, number, after)
     if was and not will_be:
         inventory.marks.remove(address, Mark.SERVER)
+
+
+def _judge_load(loads: memoryview, number: int, record: Server) -> None:
+    """Is it overloaded now that the thresholds are others? As ip_vs_dest_update_overload() of
+    ip_vs_conn.c, Linux 7.2 and its stable kernels; between the thresholds it stays as it was."""
+    load = LOAD.unpack(loads, number)
+    total, lower = load.active + load.inactive, record.lower or record.upper - record.upper // 4
+    if total >= record.upper > 0:
+        overloaded = 1
+    elif record.upper == 0 or total < lower:
+        overloaded = 0
+    else:
+        return
+    loads.cast("I")[number * LOAD.size // 4 + _OVERLOADED] = overloaded
 
 
 def _method(record: Server) -> tuple[object, ...]:

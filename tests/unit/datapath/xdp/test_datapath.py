@@ -341,16 +341,39 @@ def test_edits_leave_connections_and_unchanged_things_alone(plain: Plain) -> Non
     assert members(datapath) == ids
 
 
-def test_an_overload_ends_with_the_threshold_that_it_was_above(plain: Plain) -> None:
+@pytest.mark.parametrize(
+    ("connections", "was", "upper", "lower", "overloaded"),
+    (
+        (5, 0, 5, 0, 1),
+        (4, 0, 5, 0, 0),
+        (4, 1, 5, 0, 1),  # between the thresholds it stays as it was
+        (3, 1, 5, 0, 0),  # below three quarters
+        (3, 1, 5, 2, 1),
+        (1, 1, 5, 2, 0),
+        (9, 1, 0, 0, 0),  # there is none any more
+        (9, 0, 10, 0, 0),
+    ),
+)
+def test_new_thresholds_say_at_once_who_is_overloaded(
+    plain: Plain, connections: int, was: int, upper: int, lower: int, overloaded: int
+) -> None:
     datapath = start(plain)
-    settle(datapath, *web(Scheduler.RR, replace(A, upper_threshold=10)))
-    place = members(datapath)[0] * 4 + 3
-    datapath.maps.loads.cast("I")[place] = 1
-    lower = replace(A, upper_threshold=5)
-    settle(datapath, EditServer(WEB, A, lower))
-    assert datapath.maps.loads.cast("I")[place] == 1
-    settle(datapath, EditServer(WEB, lower, replace(A, upper_threshold=6)))
-    assert datapath.maps.loads.cast("I")[place] == 0
+    before = replace(A, upper_threshold=20)
+    settle(datapath, *web(Scheduler.RR, before))
+    number = members(datapath)[0]
+    layout.LOAD.pack_into(datapath.maps.loads, number, layout.Load(connections - 1, 1, 0, was))
+    after = replace(A, upper_threshold=upper, lower_threshold=lower)
+    settle(datapath, EditServer(WEB, before, after))
+    assert layout.LOAD.unpack(datapath.maps.loads, number).overloaded == overloaded
+
+
+def test_an_edit_of_the_weight_leaves_an_overload(plain: Plain) -> None:
+    datapath = start(plain)
+    settle(datapath, *web(Scheduler.RR, A))
+    number = members(datapath)[0]
+    layout.LOAD.pack_into(datapath.maps.loads, number, layout.Load(0, 0, 0, 1))
+    settle(datapath, EditServer(WEB, A, replace(A, weight=7)))
+    assert layout.LOAD.unpack(datapath.maps.loads, number).overloaded == 1
 
 
 def test_counters_are_of_all_cpus_and_rates_between_two_looks(plain: Plain) -> None:
