@@ -37,11 +37,11 @@ def run(
         return runner.run(bounded())
 
 
-async def ask(check: Check, target: Target, timeout: float = PATIENCE) -> Result:
+async def ask(check: Check, target: Target, within: float = PATIENCE) -> Result:
     """One result; a second one, or one from within start, is an error."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[Result] = loop.create_future()
-    make_probe(check, timeout, target, loop).start(answered.set_result)
+    make_probe(check, within, target, loop).start(answered.set_result)
     assert not answered.done()
     return await answered
 
@@ -49,14 +49,14 @@ async def ask(check: Check, target: Target, timeout: float = PATIENCE) -> Result
 async def ask_backend(
     check: Check,
     behaviour: Behaviour,
-    timeout: float = PATIENCE,
+    within: float = PATIENCE,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
 ) -> Result:
     server = await asyncio.start_server(behaviour, host, 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     try:
-        return await ask(check, Target(ip_address(host), port), timeout)
+        return await ask(check, Target(ip_address(host), port), within)
     finally:
         server.close()
 
