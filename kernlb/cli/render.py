@@ -46,7 +46,12 @@ STATE_COLOURS: dict[str, str] = {
     ServerState.DRAINING: "yellow",
     ServerState.DRAINED: "yellow",
     ServerState.DISABLED: "dim",
+    ServerState.WAITING: "yellow",
     ServerState.DOWN: "red",
+    ServerState.INHIBITED: "red",
+    ServerState.KEPT: "red",
+    ServerState.SPARED: "yellow",
+    ServerState.LEAVING: "yellow",
     ServerState.SORRY: "yellow",
     ServerState.STANDBY: "dim",
 }

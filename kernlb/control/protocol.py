@@ -113,7 +113,12 @@ class ServerState(StrEnum):
     DRAINING = "draining"  # weight 0, connections left to end
     DRAINED = "drained"  # its deadline has passed: out of the kernel
     DISABLED = "disabled"  # out of the kernel by an operator
+    WAITING = "waiting"  # new, and not found good yet: not in the kernel
     DOWN = "down"  # out by a verdict
+    INHIBITED = "inhibited"  # bad: weight 0 by a verdict
+    KEPT = "kept"  # bad, and kept all the same: too few would be left
+    SPARED = "spared"  # good, and without new connections: the service is below its quorum
+    LEAVING = "leaving"  # asks to be drained: weight 0
     SORRY = "sorry"  # the sorry server, in use
     STANDBY = "standby"  # the sorry server, not in use
 

@@ -45,16 +45,7 @@ from kernlb.plan import (
 )
 from kernlb.vip.plan import AddVip, VipOp
 
-_STATES: dict[Role, ServerState] = {
-    Role.UP: ServerState.UP,
-    Role.DRAINING: ServerState.DRAINING,
-    Role.DRAINED: ServerState.DRAINED,
-    Role.DISABLED: ServerState.DISABLED,
-    Role.DOWN: ServerState.DOWN,
-    Role.INHIBITED: ServerState.DOWN,
-    Role.SORRY: ServerState.SORRY,
-    Role.STANDBY: ServerState.STANDBY,
-}
+_STATES: dict[Role, ServerState] = {role: ServerState(role.value) for role in Role}
 
 
 def fault_view(fault: Fault) -> protocol.Fault:

@@ -26,11 +26,18 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def balancer(lab: Lab, start_daemon: StartDaemon) -> Iterator[Balancer]:
+def sysctls() -> dict[str, bool]:
+    """Of IPVS, for the module's daemon; a module may say otherwise."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def balancer(lab: Lab, start_daemon: StartDaemon, sysctls: dict[str, bool]) -> Iterator[Balancer]:
     """kernlbd on a lab's balancer, with the lab's VIPs local there."""
     lab.hold_vips()
     namespace = lab.topology.namespace("balancer")
-    daemon = start_daemon(namespace, {"audit_interval": 3600})
+    settings = {"audit_interval": 3600, "ipvs": {"sysctls": sysctls}}
+    daemon = start_daemon(namespace, settings)
     kernel = inside(namespace, IPVSDatapath)
     yield Balancer(lab, daemon, DatapathKind.IPVS, lambda key: kernel.read([key])[key])
     kernel.close()

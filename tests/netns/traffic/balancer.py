@@ -99,6 +99,14 @@ class Balancer:
     def role(self, server: ServerKey) -> str:
         return self._names[ip_address(str(server.address))]
 
+    def name_of(self, address: str) -> str:
+        """The role that has an address."""
+        return self._names[ip_address(address)]
+
+    def key_text(self, service: str) -> str:
+        """As events name it: tcp/192.0.2.10:80."""
+        return self.daemon.client.service(service).key
+
     def active(self, service: str) -> dict[str, int]:
         """Active connections by role, as the daemon tells them."""
         (stats,) = self.daemon.client.stats(service)

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +90,15 @@ class Daemon:
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         self._pid = None
+
+    def freeze(self, seconds: float) -> None:
+        """SIGSTOP, time passes, SIGCONT."""
+        assert self._pid is not None
+        os.kill(self._pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)  # what is asked for is that nothing happens meanwhile
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """A clean stop, if it runs."""
