@@ -25,9 +25,9 @@ from kernlb.health.probes.wording import line
 _BATCH = 64  # packets between two turns of the loop
 _BUFFER = 1 << 20  # bytes: room for the replies to a thousand requests sent at once
 _LARGEST = 65536
+_SO_RCVBUFFORCE = 33
 _ANCILLARY = 512
 _SEQUENCES = 1 << 16
-_TRIES = 4
 
 _RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
 _MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
@@ -123,7 +123,6 @@ class _Pinger:
     __slots__ = (
         "_errors",
         "_identifier",
-        "_loop",
         "_next",
         "_sock",
         "_version",
@@ -131,8 +130,7 @@ class _Pinger:
         "over",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, version: int) -> None:
-        self._loop = loop
+    def __init__(self, poller: Poller, version: int) -> None:
         family, protocol = (
             (socket.AF_INET, socket.IPPROTO_ICMP)
             if version == 4
@@ -149,7 +147,7 @@ class _Pinger:
             sock.setsockopt(*_FILTER[version])
             sock.setsockopt(*_RECVERR[version], 1)
             sock.setsockopt(*_MTU_DISCOVER[version], _NO_DISCOVERY)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            _enlarge(sock)
             poller.watch(sock.fileno(), self, IN_LEVEL)
         except OSError:
             sock.close()
@@ -165,17 +163,12 @@ class _Pinger:
         sequence = self._next
         self._next = (sequence + 1) % _SEQUENCES
         packet = icmp_packets.request(self._version, self._identifier, sequence, echo.payload)
-        for left in reversed(range(_TRIES)):
-            try:
-                if ancillary:
-                    self._sock.sendmsg([packet], ancillary, 0, (echo.address, 0))
-                else:
-                    self._sock.sendto(packet, (echo.address, 0))
-                break
-            except OSError:
-                # an error of another target is told to whoever sends next (raw(7)): hear it first
-                if not left or not self._hear_errors():
-                    raise
+        # an error of another target, not yet heard, does not fail this: raw sockets look for none
+        # when they send (net/ipv4/ip_output.c: __ip_append_data without a transport header)
+        if ancillary:
+            self._sock.sendmsg([packet], ancillary, 0, (echo.address, 0))
+        else:
+            self._sock.sendto(packet, (echo.address, 0))
         echo.pinger, echo.sequence = self, sequence
         self._waiting[sequence] = echo
 
@@ -203,21 +196,18 @@ class _Pinger:
         if waiting is not None and echo.payload.startswith(waiting.cookie):
             waiting.heard(sender, echo.payload)
 
-    def _hear_errors(self) -> bool:
-        """Whether there was any."""
-        any_heard = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+    def _hear_errors(self) -> None:
+        self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # else it is told for ever
         for _ in range(_BATCH):
             try:
                 quoted, ancillary, _, to = self._sock.recvmsg(
                     _LARGEST, _ANCILLARY, socket.MSG_ERRQUEUE
                 )
             except OSError:
-                break
-            any_heard = True
+                return
             for level, kind, data in ancillary:
                 if (level, kind) == _RECVERR[self._version] and len(data) >= _EXTENDED_ERR.size:
                     self._hear_error(quoted, to[0], data)
-        return any_heard
 
     def _hear_error(self, quoted: bytes, to: str, data: bytes) -> None:
         _, origin, kind, code, _, _, _ = _EXTENDED_ERR.unpack_from(data)
@@ -231,8 +221,14 @@ class _Pinger:
         # at least eight bytes are quoted (RFC 792), which the cookie may be beyond
         cookie = echo.payload[: icmp_packets.COOKIE]
         if waiting.cookie.startswith(cookie):
-            # later: this may be within the start of another probe
-            self._loop.call_soon(waiting.finish, *said)
+            waiting.finish(*said)
+
+
+def _enlarge(sock: socket.SocketType) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    except PermissionError:  # without CAP_NET_ADMIN: as much as anybody may have
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
 
 
 _pingers: dict[tuple[asyncio.AbstractEventLoop, int], _Pinger] = {}
@@ -243,7 +239,7 @@ def _pinger_of(loop: asyncio.AbstractEventLoop, version: int) -> _Pinger:
     if (pinger := _pingers.get((loop, version))) is None:
         for key in [each for each in _pingers if each[0].is_closed()]:
             _pingers.pop(key)
-        pinger = _pingers[loop, version] = _Pinger(loop, poller_of(loop), version)
+        pinger = _pingers[loop, version] = _Pinger(poller_of(loop), version)
     return pinger
 
 

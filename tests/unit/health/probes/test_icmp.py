@@ -55,7 +55,7 @@ def test_a_thousand_targets_share_one_socket_and_each_hears_its_own(loop: str) -
             target = Target(IPv4Address("127.2.0.0") + number, 0)
             make_probe(IcmpCheck(), 5.0, target, there).start(answered.set_result)
             futures.append(answered)
-        assert descriptors() == before
+        assert descriptors() <= before
         results = await asyncio.gather(*futures)
         assert {each.outcome for each in results} == {Outcome.PASSED}
         return results[0]

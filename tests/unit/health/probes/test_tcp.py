@@ -140,7 +140,7 @@ def test_a_probe_is_started_again_and_again_and_holds_no_descriptor(
             result = await answered
             listener.accept()[0].close()
             assert result.outcome is Outcome.PASSED
-        assert descriptors() == before
+        assert descriptors() <= before
         return result
 
     run(asked(), loop)
@@ -158,7 +158,7 @@ def test_a_cancelled_probe_says_nothing_and_holds_nothing(
         running = probe.start(heard.append)
         running.cancel()
         running.cancel()
-        assert descriptors() == before
+        assert descriptors() <= before
         # another of the same length, started later, ends: so the cancelled one's time is past
         result = await ask(TcpCheck(), target_of(dead), SHORT / 3)
         assert not heard
