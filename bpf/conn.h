@@ -269,11 +269,10 @@ static __always_inline void free_answers(__u32 answers, __u32 index, __u8 family
 		__sync_val_compare_and_swap(&conn->word.word, word.word, 0);
 }
 
-/* Take an entry out of use, `instead` of which is there then; true for the one who did it. */
-__noinline int conn_take(__u32 index, __u64 word_seen, __u64 instead, __u8 family)
+/* True for the one who did it. */
+static __always_inline bool take(__u32 index, union conn_word word, __u64 instead, __u8 family)
 {
 	struct conn *conn = conn_at(index, family);
-	union conn_word word = { word_seen };
 	__u32 peer;
 
 	if (!conn || word.flags & CONN_BUSY)
@@ -281,12 +280,29 @@ __noinline int conn_take(__u32 index, __u64 word_seen, __u64 instead, __u8 famil
 	peer = READ_ONCE(conn->peer);
 	if (!__sync_bool_compare_and_swap(&conn->word.word, word.word, instead))
 		return false;
-	if (!word.word) /* it was free */
-		return true;
-	count_out(word);
-	if (peer != NONE && !(word.flags & CONN_REVERSE))
+	if (word.word && peer != NONE && !(word.flags & CONN_REVERSE))
 		free_answers(peer, index, family);
 	return true;
+}
+
+/* Take an entry out of use, `instead` of which is there then; true for the one who did it. */
+__noinline int conn_take(__u32 index, __u64 word_seen, __u64 instead, __u8 family)
+{
+	union conn_word word = { word_seen };
+
+	if (!take(index, word, instead, family))
+		return false;
+	if (word.word) /* else it was free */
+		count_out(word);
+	return true;
+}
+
+/* The same for a connection whose successor is to be counted before it is counted out. */
+__noinline int conn_retire(__u32 index, __u64 word_seen, __u8 family)
+{
+	union conn_word word = { word_seen };
+
+	return take(index, word, 0, family);
 }
 
 /* Not beyond its first packet: what a flood is made of. */

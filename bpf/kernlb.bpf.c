@@ -57,11 +57,15 @@ static __always_inline struct server *follow(struct packet *p, struct found *fou
 	p->answers = found->word.flags & CONN_REVERSE;
 	conn = p->answers ? connection_of(found->index, found, family) :
 			    conn_at(found->index, family);
-	if (!conn || !server || is_expired(conn, found->word, p->now) ||
-	    begins_again(p, found->word)) {
+	if (!conn || !server || is_expired(conn, found->word, p->now)) {
 		if (conn && !p->dry)
 			conn_take(found->index, found->word.word, 0, family);
 		p->answers = false;
+		return NULL;
+	}
+	if (begins_again(p, found->word)) {
+		if (!p->dry && conn_retire(found->index, found->word.word, family))
+			p->retired = found->word.server + 1;
 		return NULL;
 	}
 	p->source_port = conn->source_port;
@@ -88,6 +92,10 @@ static __always_inline enum reason balance_flow(struct xdp_md *ctx, struct packe
 		count_packet(p, false);
 	} else {
 		reason = begin(p);
+		if (p->retired) { /* as IPVS: it was counted while the next one was scheduled */
+			load_change(p->retired - 1, 0, -1);
+			p->retired = 0;
+		}
 		if (reason != GO_ON)
 			return answer(ctx, p, reason);
 		server = server_at(p->why.server);

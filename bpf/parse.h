@@ -90,7 +90,10 @@ struct packet {
 	bool dont_fragment;
 	bool answers; /* from a server of nat or fullnat */
 	bool dry;    /* explain: leave no trace */
-	__u32 mtu;   /* of the way that it is too big for */
+	union {
+		__u32 mtu;     /* of the way that it is too big for */
+		__u32 retired; /* 1 + server of the connection that this packet ends to begin another */
+	};
 	int action;  /* set by whoever sends the packet somewhere */
 	struct why why;
 };
