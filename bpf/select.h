@@ -13,7 +13,13 @@
 #define GOLDEN_RATIO_32 0x61c88647
 #define MAGLEV_KEY 2654435761ULL
 
-/* A walk over the members of a service. */
+/*
+ * A walk over the members of a service.
+ *
+ * Until 6.6 the verifier looks at a callback of bpf_loop() once, with the context as it is before
+ * the first turn: what is constant then is constant for ever to it, and branches that later turns
+ * need are thrown away.  So whatever a step both changes and branches on begins as unknown().
+ */
 struct walk {
 	const struct service *service;
 	struct run members;
@@ -137,7 +143,7 @@ static __noinline __u32 select_by_turn(struct service *service, bool weighted, b
 		walk.at = (__u32)cursor;
 		walk.weight = cursor >> 32;
 		walk.least = NONE;
-		walk.heaviest = walk.rounds = 0;
+		walk.heaviest = walk.rounds = unknown(0);
 		limit = walk.members.count;
 		if (!limit)
 			return NONE;
@@ -145,9 +151,16 @@ static __noinline __u32 select_by_turn(struct service *service, bool weighted, b
 			bpf_loop(3 * limit + 1, wrr_step, &walk, 0);
 		else if (!rr_step(0, &walk))
 			bpf_loop(limit - 1, rr_step, &walk, 0);
-		if (walk.least == NONE || dry)
+		if (dry)
 			break;
 		next = (__u64)walk.weight << 32 | walk.at;
+		/* all that have a weight are overloaded: IPVS begins anew from the heaviest */
+		if (walk.least == NONE) {
+			if (!weighted || !service->max_weight ||
+			    ((__u32)cursor < limit && cursor >> 32 <= service->step))
+				break;
+			next = (__u64)service->max_weight << 32 | limit;
+		}
 		if (__sync_bool_compare_and_swap(&service->cursor, cursor, next))
 			break;
 	}
@@ -156,7 +169,13 @@ static __noinline __u32 select_by_turn(struct service *service, bool weighted, b
 
 static __noinline __u32 select_by_load(struct service *service, bool by_weight)
 {
-	struct walk walk = { .members = service->members, .least = NONE, .by_weight = by_weight };
+	struct walk walk = {
+		.members = service->members,
+		.least = unknown(NONE),
+		.least_load = unknown(0),
+		.least_weight = unknown(0),
+		.by_weight = by_weight,
+	};
 
 	bpf_loop(walk.members.count, least_step, &walk, 0);
 	return walk.least;
