@@ -28,6 +28,7 @@ NINE_P = "trans=virtio,version=9p2000.L,msize=512000"
 ROOT = "/run/root"
 EXCHANGE = "/run/rung"
 KEPT = "/run/kept"
+MODULES = "/lib/modules"
 WRITABLE = ("/tmp", "/var/tmp", "/var/log", "/var/lib/nginx", "/mnt", "/root", "/etc/kernlb")
 OPEN_FILES = 1 << 20
 RB_POWER_OFF = 0x4321FEDC
@@ -145,6 +146,8 @@ def main() -> None:
     mount_exchange()
     with open(f"{EXCHANGE}/task.json") as file:
         task = json.load(file)
+    if (modules := task.get("modules_from", MODULES)) != MODULES:
+        mount(modules, MODULES, "none", flags=MS_BIND)
     make_writable(task["kept"])
     mount_the_rest()
     for number, directory in enumerate(task["shares"]):

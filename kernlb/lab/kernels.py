@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IPVS_STATE = Path("/proc/net/ip_vs")
+MODULES = Path("/lib/modules")
 # What the guest needs from its modules: its own root file system, and what it is booted for.
 NEEDED_MODULES = ("9p", "9pnet_virtio", "virtio_pci", "ip_vs")
 
 
 @dataclass(frozen=True, slots=True)
 class StockKernel:
-    """An installed kernel that is not running: its image and the release its modules go by."""
+    """A kernel that is not running: its image, and where modules lie by their release."""
 
     release: str
     image: Path
+    modules: Path = MODULES
 
 
 def running_kernel_has_ipvs() -> bool:
@@ -41,15 +43,17 @@ def try_to_load(*modules: str) -> None:
         return
 
 
-def newest_bootable(boot: Path = Path("/boot"), lib: Path = Path("/lib/modules")) -> StockKernel:
+def newest_bootable(boot: Path = Path("/boot"), lib: Path = MODULES) -> StockKernel:
     """The newest installed kernel whose modules include IPVS and a 9p root; LookupError if none."""
     rejected: list[str] = []
-    for image in sorted(boot.glob("vmlinuz-*"), key=_release_order, reverse=True):
+    for image in sorted(
+        boot.glob("vmlinuz-*"), key=lambda each: release_order(each.name), reverse=True
+    ):
         release = image.name.removeprefix("vmlinuz-")
         if missing := _modules_missing(lib / release):
             rejected.append(f"{release} lacks {', '.join(missing)}")
         else:
-            return StockKernel(release, image)
+            return StockKernel(release, image, lib)
     found = "; ".join(rejected) if rejected else f"no {boot}/vmlinuz-* at all"
     raise LookupError(found)
 
@@ -66,5 +70,6 @@ def _read_if_there(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _release_order(image: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", image.name))
+def release_order(release: str) -> tuple[int, ...]:
+    """Sorts releases by age."""
+    return tuple(int(number) for number in re.findall(r"\d+", release))

@@ -4,7 +4,7 @@ One runner decides for demo, tests and benchmarks: this machine's own kernel whe
 there, else a stock Debian or Ubuntu kernel booted under QEMU on this machine's files. It passes
 on the command's output and its exit code, and says what is missing when neither can be had.
 
-    python -m kernlb.lab.rung [--vm auto|never|always] [--cpus N] -- COMMAND...
+    python -m kernlb.lab.rung [--vm auto|never|always] [--kernel SERIES] [--cpus N] -- COMMAND...
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import kernlb
-from kernlb.lab import images, kernels
+from kernlb.lab import archive, images, kernels
 from kernlb.lab.vm import KVM_BOOT_SECONDS, QEMU, Guest, GuestSize, Task, guest_environ
 
 TIMED_OUT, GUEST_DIED, NO_KERNEL = 124, 125, 69
@@ -54,6 +54,7 @@ class Rung:
         """Boot a guest for `task` and return at once; KVM only where it is seen to boot."""
         assert self.kernel is not None
         precompile()
+        task = replace(task, modules_from=self.kernel.modules)
         made = images.prepare(self.kernel, self.cache)
         broken = self.cache / f"kvm-does-not-boot-{self.kernel.release}"
         if os.access("/dev/kvm", os.R_OK | os.W_OK) and not broken.exists():
@@ -65,10 +66,12 @@ class Rung:
         return Guest(made, task, size, stdout=stdout, stderr=stderr)
 
 
-def choose(vm: str = "auto") -> Rung:
-    """Decide where to run. Raises NoKernel with what is missing and how to get it."""
+def choose(vm: str = "auto", series: str | None = None) -> Rung:
+    """Decide where to run; with a series ("6.12"), on a Debian kernel of it, in a guest.
+
+    Raises NoKernel with what is missing and how to get it."""
     cache = cache_folder()
-    if vm != "always" and kernels.running_kernel_has_ipvs():
+    if series is None and vm != "always" and kernels.running_kernel_has_ipvs():
         return Rung(None, cache)
     if vm == "never":
         raise NoKernel(
@@ -79,7 +82,11 @@ def choose(vm: str = "auto") -> Rung:
     if not (Path(sys.executable).parent / "virtme-run").exists():
         raise NoKernel("cannot boot a kernel with IPVS: virtme-ng is missing; try: make setup")
     try:
+        if series is not None:
+            return Rung(archive.obtain(series, cache), cache)
         return Rung(kernels.newest_bootable(), cache)
+    except archive.ArchiveError as error:
+        raise NoKernel(str(error)) from None
     except LookupError as error:
         raise NoKernel(f"cannot boot a kernel with IPVS: {error}; try: {PACKAGES}") from None
 
@@ -100,14 +107,21 @@ def precompile() -> None:
 
 
 def run(
-    argv: Sequence[str], *, vm: str, size: GuestSize, timeout: float, shares: Sequence[Path]
+    argv: Sequence[str],
+    *,
+    vm: str,
+    size: GuestSize,
+    timeout: float,
+    shares: Sequence[Path],
+    series: str | None = None,
 ) -> int:
     """Run argv to its end where `choose` says, within `timeout` seconds; its exit code."""
-    rung = choose(vm)
+    rung = choose(vm, series)
     if not rung.in_vm:
         os.execvp(argv[0], list(argv))
     assert rung.kernel is not None
-    say(f"this kernel has no IPVS: booting {rung.kernel.release} under QEMU")
+    why = "" if series or vm == "always" else "this kernel has no IPVS: "
+    say(f"{why}booting {rung.kernel.release} under QEMU")
     task = Task(argv, Path.cwd(), guest_environ(os.environ), shares)
     guest = rung.start(task, size, sys.stdout.buffer, sys.stderr.buffer)
     try:
@@ -133,6 +147,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kernlb.lab.rung", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--vm", choices=("auto", "never", "always"), default="auto")
+    parser.add_argument(
+        "--kernel", metavar="SERIES", help="a Debian kernel such as 6.12, downloaded when needed"
+    )
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs (default: 2)")
     parser.add_argument("--memory", default="2G", help="memory of the guest (default: 2G)")
     parser.add_argument("--timeout", type=float, default=900, help="seconds (default: 900)")
@@ -151,6 +168,7 @@ def main() -> int:
             size=GuestSize(options.cpus, options.memory),
             timeout=options.timeout,
             shares=[share.resolve() for share in options.share],
+            series=options.kernel,
         )
     except (NoKernel, RuntimeError, OSError) as error:
         say(str(error))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 import kernlb
+from kernlb.lab import kernels
 from kernlb.lab.images import BootImages
 
 QEMU = "qemu-system-x86_64"
@@ -51,6 +52,7 @@ class Task:
     environ: Mapping[str, str] = field(default_factory=dict)
     shares: Sequence[Path] = ()
     modules: Sequence[str] = MODULES
+    modules_from: Path = kernels.MODULES
     files: Mapping[str, str] = field(default_factory=dict)  # by name in the exchange folder
 
 
@@ -153,6 +155,7 @@ class Guest:
             "environ": dict(task.environ),
             "shares": [str(share) for share in task.shares],
             "modules": list(task.modules),
+            "modules_from": str(task.modules_from),
         }
         for name, content in task.files.items():
             (self.exchange / name).write_text(content)
