@@ -5,7 +5,7 @@ BENCH ?= bench.scale
 export DATAPATH ?= xdp
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup bpf demo test check bench bench-xdp lab clean
+.PHONY: help setup bpf demo test check bench bench-xdp kernels lab clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -34,6 +34,9 @@ bench: setup  ## measure on a kernel with IPVS; BENCH=bench.scale ARGS=... (need
 
 bench-xdp: bpf  ## ns a packet of the XDP program beside its floors, on this kernel; ARGS=--short (needs root)
 	@$(PYTHON) -m bench.xdp $(ARGS)
+
+kernels: setup  ## the XDP programs on stock kernels 6.12 and 7.2 of the distribution's backports (needs root)
+	@$(PYTHON) -m tests.vm.kernels $(ARGS)
 
 lab: setup  ## bring the lab up on this kernel and show it (needs root; down: kernlb lab down)
 	@$(PYTHON) -m kernlb.cli lab up
