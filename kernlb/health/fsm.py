@@ -30,12 +30,13 @@ class Condition(StrEnum):
     DOWN = "down"
     HELD = "held"  # flaps, and counts as down until it stops: never a state of this machine
 
-    @property
-    def good(self) -> bool:
-        return self in _GOOD
+    __hash__ = str.__hash__  # Enum's own is a call of Python, at every look into a table
+
+    good: bool
 
 
-_GOOD = frozenset({Condition.UP, Condition.UNCONFIRMED})
+for _condition in Condition:
+    _condition.good = _condition in (Condition.UP, Condition.UNCONFIRMED)
 _UNHEARD = frozenset({Condition.WAITING, Condition.UNCONFIRMED})
 
 

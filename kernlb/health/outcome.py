@@ -77,22 +77,25 @@ class Outcome(StrEnum):
     SUSPENDED = "prober was late"
     HELD = "everything fails at once"
 
-    @property
-    def opinion(self) -> Opinion:
-        if self in _GOOD:
-            return Opinion.GOOD
-        return Opinion.NONE if self in _NONE else Opinion.BAD
+    __hash__ = str.__hash__  # Enum's own is a call of Python, at every look into a table
+
+    opinion: Opinion
 
 
-_GOOD = frozenset(
-    {
-        Outcome.PASSED,
-        Outcome.CERTIFICATE_EXPIRES_SOON,
-        Outcome.EXIT_WARNING,
-        Outcome.AGENT_DRAIN,
-    }
+_GOOD = (
+    Outcome.PASSED,
+    Outcome.CERTIFICATE_EXPIRES_SOON,
+    Outcome.EXIT_WARNING,
+    Outcome.AGENT_DRAIN,
 )
-_NONE = frozenset({Outcome.NOT_ASKED, Outcome.SUSPENDED, Outcome.HELD})
+_NONE = (Outcome.NOT_ASKED, Outcome.SUSPENDED, Outcome.HELD)
+
+for _outcome in Outcome:
+    _outcome.opinion = Opinion.BAD
+for _outcome in _GOOD:
+    _outcome.opinion = Opinion.GOOD
+for _outcome in _NONE:
+    _outcome.opinion = Opinion.NONE
 
 FULL = 100
 

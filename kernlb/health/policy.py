@@ -120,13 +120,16 @@ def judge(
     sums = _sum(free)
     phase = _phase(policy, sums, before.phase)
     mode = _mode(policy, phase, sorry)
-    kept = frozenset(_kept(policy, [s for s in free if s.condition is not Condition.WAITING], mode))
-    standings = {server.key: _standing(policy, server, mode, kept) for server in servers}
+    kept = _kept(policy, [s for s in free if s.condition is not Condition.WAITING], mode)
+    standings = {server.key: _standing(policy, server, mode) for server in servers}
+    for server in kept:
+        standings[server.key] = Standing(Verdict.KEPT, server.percent or 100)
+    kept_keys = (key for key, each in standings.items() if each.verdict is Verdict.KEPT)
     away = before.withdrawn if phase is Phase.WAITING else phase is not Phase.SERVING
     stance = Stance(
         phase,
         policy.withdraw_vip and away,
-        tuple(server.key for server in servers if server.key in kept),
+        tuple(kept_keys) if kept else (),
     )
     return Judgement(standings, stance, tuple(_words(policy, sums, before, stance, standings)))
 
@@ -134,8 +137,10 @@ def judge(
 def _sum(free: Sequence[Seen]) -> _Sums:
     total = able = good = confirmed = waiting = 0
     for server in free:
-        total += server.weight
-        weight = scaled(server.weight, 100 if server.percent is None else server.percent)
+        weight = server.weight
+        total += weight
+        if server.percent is not None:
+            weight = scaled(weight, server.percent)
         if not server.leaving:
             able += weight
         if server.condition is Condition.WAITING:
@@ -186,15 +191,17 @@ def floor(policy: HealthPolicy, heard: int) -> int:
     return min(heard, ceil(policy.keep * heard - 1e-9))  # 0.7 * 10 is 7.000000000000001
 
 
-def _kept(policy: HealthPolicy, heard: Sequence[Seen], mode: _Mode) -> list[ServerKey]:
+def _kept(policy: HealthPolicy, heard: Sequence[Seen], mode: _Mode) -> list[Seen]:
+    if mode is not _Mode.OPEN and not policy.keep:
+        return []
     others = [server for server in heard if not server.wants]
     if mode is _Mode.OPEN:
-        return [server.key for server in others]
+        return others
     missing = floor(policy, len(heard)) - (len(heard) - len(others))
     if missing <= 0:
         return []
     were_in = (s for s in others if s.condition.good or s.in_kernel or s.last_good is not None)
-    return [server.key for server in sorted(were_in, key=_badness)[:missing]]
+    return sorted(were_in, key=_badness)[:missing]
 
 
 def _badness(server: Seen) -> tuple[bool, bool, float, int]:
@@ -204,22 +211,31 @@ def _badness(server: Seen) -> tuple[bool, bool, float, int]:
     return not server.condition.good, not server.in_kernel, -last_good, server.failures
 
 
-def _standing(
-    policy: HealthPolicy, server: Seen, mode: _Mode, kept: frozenset[ServerKey]
-) -> Standing:
-    if server.key in kept:
-        return Standing(Verdict.KEPT, server.percent or 100)
-    if server.condition is Condition.WAITING:
+def _standing(policy: HealthPolicy, server: Seen, mode: _Mode) -> Standing:
+    condition = server.condition
+    if condition.good:
+        if server.leaving:
+            return _LEAVING
+        if mode is _Mode.SPARE:
+            return _SPARED
+        return _UP if server.percent is None else Standing(Verdict.UP, server.percent)
+    if condition is Condition.WAITING:
         # after a restart: at weight 0 it stays where it is, with its connections
-        return Standing(Verdict.INHIBITED if server.in_kernel else Verdict.WAITING)
-    if not server.condition.good:
-        inhibit = policy.on_down is OnDown.INHIBIT
-        return Standing(Verdict.INHIBITED if inhibit else Verdict.DOWN)
-    if server.leaving:
-        return Standing(Verdict.LEAVING)
-    if mode is _Mode.SPARE:
-        return Standing(Verdict.SPARED)
-    return Standing(Verdict.UP, 100 if server.percent is None else server.percent)
+        return _INHIBITED if server.in_kernel else _WAITING
+    return _INHIBITED if policy.on_down is OnDown.INHIBIT else _DOWN
+
+
+_UP, _LEAVING, _SPARED, _WAITING, _INHIBITED, _DOWN = map(
+    Standing,
+    (
+        Verdict.UP,
+        Verdict.LEAVING,
+        Verdict.SPARED,
+        Verdict.WAITING,
+        Verdict.INHIBITED,
+        Verdict.DOWN,
+    ),
+)
 
 
 def _words(
@@ -235,7 +251,7 @@ def _words(
     if phase is not before.phase:
         text = f"{before.phase} -> {phase}: good weight {sums.good} of {sums.total}"
         text += f", quorum {policy.quorum}"
-        spared = sum(standing.verdict is Verdict.SPARED for standing in standings.values())
+        spared = sum(standing is _SPARED for standing in standings.values())
         if lost and spared:
             text += f"; {_counted(spared, 'good server')} spared ({policy.when_all_down})"
         words.append(Word(text, lost))
