@@ -23,7 +23,9 @@ from kernlb.health.monitor import Monitor, Subject
 class Measured(Monitor):
     """The loop's clock is monotonic(), but read once a turn: lateness within a turn is real."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *arguments: object, **named: object) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *arguments: object, **named: object
+    ) -> None:
         super().__init__(loop, *arguments, **named)  # type: ignore[arg-type]
         self._late = array("f")
         loop.add_signal_handler(signal.SIGUSR1, self._write)

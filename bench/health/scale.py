@@ -43,7 +43,9 @@ class Work:
     def __str__(self) -> str:
         if self.servers == self.targets:
             return f"{self.kind}, {self.targets} servers"
-        return f"{self.kind}, {self.servers} servers in {self.targets // self.servers} services each"
+        return (
+            f"{self.kind}, {self.servers} servers in {self.targets // self.servers} services each"
+        )
 
     def services(self) -> Iterator[tuple[str, list[str]]]:
         """VIP and its servers' addresses."""
@@ -182,9 +184,7 @@ def keepalived(ground: Ground, work: Work) -> Contender:
     preload = {} if Path("/proc/net/ip_vs").exists() else {"LD_PRELOAD": str(ground.agreeing_ipvs)}
     command = ["keepalived", "-n", "-C", "-f", str(config), "-p", str(pids), "-c", str(checker)]
     silent = subprocess.DEVNULL
-    parent = ground.start(
-        *command, env={**os.environ, **preload}, stdout=silent, stderr=silent
-    )
+    parent = ground.start(*command, env={**os.environ, **preload}, stdout=silent, stderr=silent)
     try:
         wait_for(lambda: checker.exists() and checker.read_text().strip().isdigit())
         yield int(checker.read_text()), lambda: ()
@@ -215,7 +215,7 @@ def table(
         for name in names:
             rounds = found[work, name]
             shares = [each.cpu * 100 for each in rounds]
-            ratio = "1" if name == "keepalived" else "–"
+            ratio = "1" if name == "keepalived" else ""
             if name != "keepalived" and (rival := found.get((work, "keepalived"))):
                 pairs = zip(rounds, rival, strict=True)
                 ratio = f"{median(ours.cpu / theirs.cpu for ours, theirs in pairs):.2f}"

@@ -9,8 +9,10 @@ decides what that means.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from heapq import heapify, heappop, heappush
 from random import Random
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from kernlb.health import fsm
 from kernlb.health.check import Check, Target, Timing
 from kernlb.health.outcome import Opinion, Outcome, Result
 from kernlb.health.partition import Partition
-from kernlb.health.probes import Probe, Running
+from kernlb.health.probes import Done, Probe, Running
 from kernlb.health.trust import BEAT, Trust
 
 HISTORY = 8  # results kept of each subject
@@ -27,8 +29,10 @@ FIRST_RATE = 4000.0  # first probes a second, when many are new at once
 CANARIES = 4  # others that are asked at once when one begins to fail
 CANARY_INTERVAL = 0.5  # seconds between two such rounds
 AT_ONCE = 256  # probes started before the loop may do something else
+TICK = 0.01  # seconds: of many targets, those due within one are started together
+CROWD = 256  # when more are asked at once, they are spread over their interval the next time
 
-LATENESS_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+LATENESS_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, float("inf"))
 
 
 class Key(NamedTuple):
@@ -54,20 +58,25 @@ class Wish(NamedTuple):
 
 
 class Subject:
-    """What is known of one target by one check."""
+    """What is known of one target by one check. ``done`` hears each result."""
 
-    __slots__ = ("due", "key", "order", "past", "probe", "running", "started", "state", "wish")
+    __slots__ = (
+        *("done", "due", "key", "order", "past", "probe"),
+        *("running", "spread", "started", "state", "wish"),
+    )
 
-    def __init__(self, key: Key, probe: Probe, state: fsm.State, due: float, order: int) -> None:
+    def __init__(self, key: Key, probe: Probe, state: fsm.State, hear: Hear) -> None:
         self.key, self.probe, self.state = key, probe, state
-        self.due = due  # of the next start
-        self.order = order  # of the entry in the heap that is in force
+        self.done: Done = partial(hear, self)
+        self.due = self.started = 0.0  # of the next start, and of the last
+        self.order = 0  # of the entry in the heap that is in force
+        self.spread = False  # is the next start to be anywhere within the interval?
         self.running: Running | None = None
-        self.started = 0.0
         self.past: deque[Heard] = deque(maxlen=HISTORY)
         self.wish = Wish()
 
 
+Hear = Callable[[Subject, Result], None]
 Make = Callable[[Check, float, Target], Probe]
 Changed = Callable[[Mapping[Key, "fsm.Transition | None"]], None]
 Finished = Callable[[Key, Result], None]
@@ -101,7 +110,7 @@ class Monitor:
         self._heap: list[tuple[float, int, Subject]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._timer_due = self._next_tick = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
         self._under_way: set[Subject] = set()
         self._last_canaries = 0.0
@@ -113,13 +122,14 @@ class Monitor:
         """Watch exactly these from now on; what is watched already goes on as it was.
 
         The value says whether a new one is held to be good until it is known better."""
-        for key in [key for key in self.subjects if key not in wanted]:
+        for key in self.subjects.keys() - wanted.keys():
             self._drop(self.subjects.pop(key))
         fresh = [key for key in wanted if key not in self.subjects]
-        now = self._loop.time()
+        now, crowd = self._loop.time(), len(fresh) > CROWD
         for number, key in enumerate(fresh):
             probe = self._make(key.check, key.timing.timeout, key.target)
-            subject = Subject(key, probe, fsm.begin(wanted[key], now), 0.0, 0)
+            subject = Subject(key, probe, fsm.begin(wanted[key], now), self._done)
+            subject.spread = crowd
             self.subjects[key] = subject
             self._plan(subject, now + min(number / FIRST_RATE, key.timing.interval))
         if len(self._heap) > 64 + 4 * len(self.subjects):
@@ -153,7 +163,7 @@ class Monitor:
 
     def _drop(self, subject: Subject) -> None:
         subject.order = -1  # its entries in the heap are void
-        self.partition.forget(subject.key)
+        self.partition.forget(subject)
         self._transitions.pop(subject.key, None)
         self._give_up(subject)
 
@@ -177,10 +187,10 @@ class Monitor:
             heappop(heap)
         if not heap:
             return
-        due = heap[0][0]
+        due = max(heap[0][0], self._next_tick)
+        if self._timer is not None and self._timer_due <= due:
+            return
         if self._timer is not None:
-            if self._timer_due <= due:
-                return
             self._timer.cancel()
         self._timer, self._timer_due = self._loop.call_at(due, self._start_due), due
 
@@ -189,6 +199,7 @@ class Monitor:
         now, heap = self._loop.time(), self._heap
         for _ in range(AT_ONCE):
             if not heap or heap[0][0] > now:
+                self._next_tick = now + TICK
                 break
             due, order, subject = heappop(heap)
             if order == subject.order:
@@ -196,10 +207,10 @@ class Monitor:
         self._arm()
 
     def _start(self, subject: Subject, now: float, late: float) -> None:
-        self.lateness[next((b for b in LATENESS_BOUNDS if late <= b), float("inf"))] += 1
+        self.lateness[LATENESS_BOUNDS[bisect_left(LATENESS_BOUNDS, late)]] += 1
         subject.started = now
         self._under_way.add(subject)
-        subject.running = subject.probe.start(lambda result: self._done(subject, result))
+        subject.running = subject.probe.start(subject.done)
 
     # -- what came of it
 
@@ -216,6 +227,9 @@ class Monitor:
         if transition is not None or wishes:
             self._tell(subject.key, transition)
         due = fsm.next_start(subject.state, timing, subject.started, now, self._random.random())
+        if subject.spread:
+            subject.spread = False
+            due = max(now, due - timing.interval * self._random.random())
         self._plan(subject, due)
         self._arm()
 
@@ -229,19 +243,17 @@ class Monitor:
 
     def _weighed(self, subject: Subject, result: Result, now: float) -> Result:
         """The result as it is to be counted: a bad one may say more of us than of the server."""
-        opinion = result.outcome.opinion
-        if opinion is Opinion.GOOD:
-            self.partition.good(subject.key, now)
-        if opinion is not Opinion.BAD:
+        if result.outcome.opinion is Opinion.GOOD:
+            self.partition.good(subject, now)
+        if result.outcome.opinion is not Opinion.BAD:
             return result
         if self.trust.doubted(now):
             return result._replace(outcome=Outcome.SUSPENDED, detail=str(result))
-        self.partition.bad(subject.key, subject.key.target.address, now)
+        self.partition.bad(subject, subject.key.target.address, now)
         if subject.state.condition.good and not subject.state.in_doubt:
             self._ask_canaries(now)
-        if not fsm.would_fall(subject.state, subject.key.timing):
-            return result
-        if self.partition.holds(subject.key, now):
+        falls = fsm.would_fall(subject.state, subject.key.timing)
+        if falls and self.partition.holds(subject, now):
             return result._replace(outcome=Outcome.HELD, detail=str(result))
         return result
 
@@ -250,8 +262,7 @@ class Monitor:
         if now - self._last_canaries < CANARY_INTERVAL or len(self.subjects) < 2:
             return
         self._last_canaries = now
-        keys = list(self.subjects)
-        for key in self._random.sample(keys, min(CANARIES, len(keys))):
+        for key in self._random.sample([*self.subjects], min(CANARIES, len(self.subjects))):
             past = self.subjects[key].past
             if not past or now - past[-1].at > CANARY_INTERVAL:
                 self.ask_now(key)
@@ -269,8 +280,7 @@ class Monitor:
     # -- trust
 
     def _heartbeat(self) -> None:
-        now = self._loop.time()
-        self._beat = None
+        now, self._beat = self._loop.time(), None
         if not self.subjects:
             return
         if self.trust.beat(now):
@@ -282,10 +292,9 @@ class Monitor:
         for subject in list(self._under_way):
             self._give_up(subject)
             self._plan(subject, now)
-        overdue = sorted(
-            (each for each in self.subjects.values() if each.due < now and not each.running),
-            key=lambda subject: subject.due,
-        )
+        overdue = [each for each in self.subjects.values() if each.due < now and not each.running]
+        overdue.sort(key=lambda subject: subject.due)
         for number, subject in enumerate(overdue):
+            subject.spread = len(overdue) > CROWD
             self._plan(subject, now + number / FIRST_RATE)
         self._arm()
