@@ -9,8 +9,7 @@ decides what that means.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from kernlb.health import fsm
 from kernlb.health.check import Check, Target, Timing
+from kernlb.health.lateness import Lateness
 from kernlb.health.outcome import Opinion, Outcome, Result
 from kernlb.health.partition import Partition
 from kernlb.health.probes import Done, Probe, Running
@@ -31,8 +31,6 @@ CANARY_INTERVAL = 0.5  # seconds between two such rounds
 AT_ONCE = 256  # probes started before the loop may do something else
 TICK = 0.01  # seconds: of many targets, those due within one are started together
 CROWD = 256  # when more are asked at once, they are spread over their interval the next time
-
-LATENESS_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, float("inf"))
 
 
 class Key(NamedTuple):
@@ -105,7 +103,7 @@ class Monitor:
         self._changed, self._finished = changed, finished
         self.partition = partition
         self.trust = Trust(lateness_limit, loop.time())
-        self.lateness: Counter[float] = Counter()  # starts by upper bound, seconds
+        self.lateness = Lateness()  # of starts
         self.subjects: dict[Key, Subject] = {}
         self._heap: list[tuple[float, int, Subject]] = []
         self._order = 0
@@ -207,7 +205,7 @@ class Monitor:
         self._arm()
 
     def _start(self, subject: Subject, now: float, late: float) -> None:
-        self.lateness[LATENESS_BOUNDS[bisect_left(LATENESS_BOUNDS, late)]] += 1
+        self.lateness.add(late)
         subject.started = now
         self._under_way.add(subject)
         subject.running = subject.probe.start(subject.done)

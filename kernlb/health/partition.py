@@ -43,7 +43,10 @@ class Partition:
 
     def held(self, now: float) -> bool:
         """Are verdicts held?"""
-        return self._until is not None and now < self._until
+        if self._until is None or now >= self._until or not self._failing:
+            return False
+        since, _ = next(reversed(self._failing.values()))
+        return self._everything_fails(since)
 
     def holds(self, key: Hashable, now: float) -> bool:
         """Is a verdict against this one, which has just failed, to wait?"""
