@@ -278,6 +278,13 @@ struct counters {
 	__u64 connections;
 };
 
+/* What packets give away about a server's health: map `signals`. */
+struct signals {
+	__u64 begun;	   /* connections that got beyond their first packet */
+	__u64 syn_again;   /* first packets that had to be sent again */
+	__u64 unreachable; /* ICMP unreachable that quotes what nat or fullnat sent there */
+};
+
 /* A fragmented datagram: later fragments follow the first. */
 struct fragment_key {
 	__be32 addr[8]; /* source, destination */

@@ -476,6 +476,27 @@ __noinline __u32 conn_insert(const struct flow *flow, const struct entry *entry)
 }
 
 /* A packet of a known connection: its time, and its state where the packet may change that. */
+static __always_inline struct signals *signals_of(__u32 ref)
+{
+	__u32 id = SERVER_ID(ref);
+
+	return bpf_map_lookup_elem(&signals, &id);
+}
+
+/* Of a server by what happens to the first packets of its connections. */
+static __always_inline void note_first_packets(const struct packet *p, union conn_word was,
+					       union conn_word next)
+{
+	struct signals *noted = signals_of(was.server);
+
+	if (!noted)
+		return;
+	if (next.state == STATE_ESTABLISHED && was.state != STATE_ESTABLISHED)
+		noted->begun++;
+	else if (p->tcp_flags & TCP_SYN && !(p->tcp_flags & TCP_ACK))
+		noted->syn_again++;
+}
+
 static __always_inline void conn_touch(const struct packet *p, struct conn *conn,
 				       union conn_word word, bool answer)
 {
@@ -493,6 +514,8 @@ static __always_inline void conn_touch(const struct packet *p, struct conn *conn
 					    answer			? TCP_OUTPUT :
 					    word.flags & CONN_BOTH_WAYS ? TCP_INPUT :
 									  TCP_INPUT_ONLY);
+		if (!answer && is_half_open(word))
+			note_first_packets(p, word, next);
 	} else if (p->flow.protocol == IPPROTO_UDP) {
 		next.flags |= CONN_CONFIRMED;
 	} else {

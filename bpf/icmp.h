@@ -368,10 +368,30 @@ static __always_inline enum reason answer_echo(struct xdp_md *ctx, struct packet
 	return REASON_ECHO_ANSWERED;
 }
 
+/* Something that nat or fullnat sent to a server did not get there, or nobody wanted it. */
+__noinline int note_unreachable(const struct packet *p)
+{
+	struct conn *conn = p ? conn_at(p->why.conn, p->flow.family) : NULL;
+	struct signals *noted = conn ? signals_of(conn->word.server) : NULL;
+
+	if (noted && !p->dry)
+		noted->unreachable++;
+	return 0;
+}
+
+static __always_inline bool is_unreachable(const struct icmp_header *icmp, const __u8 family)
+{
+	if (family == FAMILY_IPV6)
+		return icmp->type == ICMPV6_DEST_UNREACH;
+	return icmp->type == ICMP_DEST_UNREACH && icmp->code != ICMP_FRAG_NEEDED;
+}
+
 static __always_inline enum reason handle_icmp_by(struct xdp_md *ctx, struct packet *p,
 						  const __u8 family)
 {
 	struct icmp_header *icmp = at(ctx, p->l4);
+	enum reason reason;
+	bool unreachable;
 
 	/* a VIP on this host has its pings put together again by the stack */
 	if (p->fragment != FRAGMENT_NOT || p->l4 + ICMP_HEADER > p->l3 + p->length ||
@@ -381,7 +401,11 @@ static __always_inline enum reason handle_icmp_by(struct xdp_md *ctx, struct pac
 		return answer_echo(ctx, p, family);
 	if (!is_error(icmp->type, family))
 		return REASON_NOT_OURS;
-	return icmp_error(ctx, p, family);
+	unreachable = is_unreachable(icmp, family);
+	reason = icmp_error(ctx, p, family);
+	if (unreachable && reason == REASON_ICMP_FORWARDED && p->why.server == NONE)
+		note_unreachable(p); /* it went to a client */
+	return reason;
 }
 
 __noinline int handle_icmp(struct xdp_md *ctx, struct packet *p)

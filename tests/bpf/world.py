@@ -16,6 +16,7 @@ from kernlb.datapath.xdp import layout
 from kernlb.datapath.xdp.libbpf import Map, Object, maps, possible_cpus
 from kernlb.datapath.xdp.libbpf.object import XDP_HAS_FRAGS
 from kernlb.datapath.xdp.loading import object_path
+from kernlb.datapath.xdp.memory import PER_SERVER
 from tests.bpf import connections, records
 from tests.bpf.connections import TIMEOUTS, Connection
 from tests.bpf.network import Network
@@ -46,7 +47,9 @@ class Sizes(NamedTuple):
         return {
             "service_ids": 2 * self.services,
             **dict.fromkeys(("services", "service_counters"), self.services),
-            **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
+            **dict.fromkeys(
+                ("servers", "loads", "recounts", "server_counters", "signals"), self.servers
+            ),
             "slots": self.services * (self.members + TABLE),
             **{name: getattr(self, name) for name in ("conns4", "conns6")},
         }

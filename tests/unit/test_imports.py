@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.health.policy",
             "kernlb.health.trust",
             "kernlb.health.partition",
+            "kernlb.health.passive",
         ),
         ("kernlb.model", "kernlb.intent", "kernlb.health.*"),
     ),
@@ -78,6 +79,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "kernlb.control",
             "kernlb.control.protocol",
+            "kernlb.control.protocol_health",
             "kernlb.control.protocol_xdp",
             "kernlb.control.problem",
         ),
@@ -85,7 +87,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "client": (
         ("kernlb.control.client", "kernlb.control.wire"),
-        ("kernlb.control.protocol", "kernlb.control.protocol_xdp"),
+        ("kernlb.control.protocol*",),
     ),
     "server": (
         ("kernlb.control.server", "kernlb.control.access"),
@@ -100,7 +102,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "metrics": (
-        ("kernlb.metrics", "kernlb.metrics_xdp"),
+        ("kernlb.metrics", "kernlb.metrics_health", "kernlb.metrics_xdp"),
         ("kernlb", "kernlb.control.protocol", "kernlb.control.protocol_xdp"),
     ),
     "daemon": (
@@ -128,8 +130,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "kernlb",
             "kernlb.control.client",
-            "kernlb.control.protocol",
-            "kernlb.control.protocol_xdp",
+            "kernlb.control.protocol*",
         ),
     ),
     "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb", "kernlb.datapath.xdp.decap")),
@@ -160,6 +161,7 @@ PURE = (
     "kernlb.health.probes.icmp_packets",
     "kernlb.health.probes.wording",
     "kernlb.health.damping",
+    "kernlb.health.lateness",
     "kernlb.declaration",
     "kernlb.reconcile",
     "kernlb.intent",
@@ -184,9 +186,11 @@ PURE = (
     "kernlb.config.xdp_document",
     "kernlb.config.xdp_settings",
     "kernlb.control.protocol",
+    "kernlb.control.protocol_health",
     "kernlb.control.protocol_xdp",
     "kernlb.control.problem",
     "kernlb.daemon.views",
+    "kernlb.daemon.probe_counts",
     "kernlb.daemon.outcome",
     "kernlb.daemon.draft",
     "kernlb.daemon.destinations",

@@ -14,7 +14,7 @@ from kernlb import limits
 from kernlb.datapath import Failure, Features, ServiceStats
 from kernlb.datapath.xdp import adopting, applying, dump, reading
 from kernlb.datapath.xdp.hops import Outcome
-from kernlb.datapath.xdp.layout import ABI_VERSION, U32, Reason
+from kernlb.datapath.xdp.layout import ABI_VERSION, U32, Reason, Signals
 from kernlb.datapath.xdp.loading import ATTACHED, Loaded
 from kernlb.datapath.xdp.maps import Maps
 from kernlb.datapath.xdp.stats import Stats
@@ -85,6 +85,10 @@ class XDPDatapath:
 
     def stats(self, keys: Iterable[ServiceKey]) -> dict[ServiceKey, ServiceStats]:
         return self._stats.read(keys)
+
+    def signals(self, keys: Iterable[ServiceKey]) -> dict[ServiceKey, dict[ServerKey, Signals]]:
+        """What packets gave away about each server's health, since it was added."""
+        return reading.signals(self.maps, keys)
 
     def apply(self, ops: Sequence[Op]) -> list[Failure]:
         return applying.apply(self._inventory, ops)

@@ -52,8 +52,8 @@ class Inventory:
             return None
         before = self.maps.servers[number * SERVER.size + _GENERATION]
         if before:
-            counters = self.maps.server_counters
-            counters.update(U32.pack(number), bytes(counters.stride))
+            for counters in (self.maps.server_counters, self.maps.signals):
+                counters.update(U32.pack(number), bytes(counters.stride))
             for loads in (self.maps.loads, self.maps.recounts):
                 loads[number * LOAD.size : (number + 1) * LOAD.size] = bytes(LOAD.size)
         return number, before % GENERATIONS + 1

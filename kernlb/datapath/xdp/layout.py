@@ -216,6 +216,14 @@ class Counters(NamedTuple):
     connections: int
 
 
+class Signals(NamedTuple):
+    """What packets give away about a server's health."""
+
+    begun: int
+    syn_again: int
+    unreachable: int
+
+
 class FragmentId(NamedTuple):
     """struct fragment_key"""
 
@@ -328,6 +336,7 @@ SERVER = Layout(Server, "16s 16s I 6s 6s I B B B B I 2s H 2s B x 2s 2s I I I I 4
 LOAD = Layout(Load, "I I I I")
 CONN = Layout(Conn, "I H B B I I 2s 2s 2s B x")
 COUNTERS = Layout(Counters, "Q Q Q Q Q")
+SIGNALS = Layout(Signals, "Q Q Q")
 FRAGMENT_ID = Layout(FragmentId, "32s 4s B B 2x")
 FRAGMENT = Layout(Fragment, "I I I I")
 NEIGHBOUR_ID = Layout(NeighbourId, "16s I I")

@@ -41,7 +41,7 @@ class Table(Protocol):
 _MEMORY = ("services", "servers", "loads", "recounts", "slots", "filter", "settings")
 _TABLES = (
     *("service_ids", "service_counters", "server_counters", "reasons"),
-    *("devices", "conns4", "conns6", "fragments"),
+    *("devices", "conns4", "conns6", "fragments", "signals"),
 )
 
 
@@ -65,6 +65,7 @@ class Maps:
     conns4: Table
     conns6: Table
     fragments: Table
+    signals: Table
     words: memoryview = field(init=False, repr=False)  # of services, 8 bytes each
     _slots: memoryview = field(init=False, repr=False)
 

@@ -20,6 +20,8 @@ _HASH_HEADER = 896
 _HASH_ELEMENT = 48
 _HASH_BUCKET = 16
 
+PER_SERVER = ("servers", "loads", "recounts", "server_counters", "signals")
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -52,7 +54,9 @@ class Sizes:
         return {
             "service_ids": 2 * self.services,  # an entry for each of their addresses as well
             **dict.fromkeys(("services", "service_counters"), self.services),
-            **dict.fromkeys(("servers", "loads", "recounts", "server_counters"), self.servers),
+            **dict.fromkeys(
+                ("servers", "loads", "recounts", "server_counters", "signals"), self.servers
+            ),
             "slots": self.slots,
             "conns4": self.buckets4,
             "conns6": self.buckets6,

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from kernlb.datapath.xdp import records
-from kernlb.datapath.xdp.layout import SERVER, U32, Reason, ServerFlag, Service, ServiceFlag
+from kernlb.datapath.xdp.layout import (
+    SERVER,
+    SIGNALS,
+    U32,
+    Reason,
+    ServerFlag,
+    Service,
+    ServiceFlag,
+    Signals,
+)
 from kernlb.datapath.xdp.maps import Maps
-from kernlb.model import AddressKey, ServiceKey, ServiceState, VirtualService
+from kernlb.model import AddressKey, ServerKey, ServiceKey, ServiceState, VirtualService
 
 _FLAGS = SERVER.offset["flags"]
 
@@ -77,3 +87,20 @@ def reasons(maps: Maps) -> dict[Reason, int]:
     content = memoryview(maps.reasons.read_array()).cast("Q").tolist()
     cpus = maps.reasons.stride // 8
     return {each: sum(content[each * cpus : (each + 1) * cpus]) for each in Reason}
+
+
+def signals(maps: Maps, keys: Iterable[ServiceKey]) -> dict[ServiceKey, dict[ServerKey, Signals]]:
+    """By server; all CPUs together."""
+    found = {}
+    for key in keys:
+        number = number_of(maps, key)
+        if number is not None:
+            numbers = members(maps, maps.service(number))
+            found[key] = {records.server_key(maps.servers, n): _signals(maps, n) for n in numbers}
+    return found
+
+
+def _signals(maps: Maps, server: int) -> Signals:
+    content = maps.signals.lookup(U32.pack(server)) or b""
+    each = (SIGNALS.unpack(memoryview(content), n) for n in range(len(content) // SIGNALS.size))
+    return Signals(*map(sum, zip(*each, strict=True)))

@@ -27,7 +27,7 @@ SERVICE = bytes(range(20))
 PINNED = {
     *("abi", "conns4", "conns6", "devices", "explanations", "filter", "fragments", "loads"),
     *("reasons", "recounts", "server_counters", "servers", "service_counters", "service_ids"),
-    *("returns", "services", "settings", "slots", "unresolved"),
+    *("returns", "services", "settings", "signals", "slots", "unresolved"),
 }
 
 

@@ -31,6 +31,7 @@ STRUCTS: dict[str, Layout[Any]] = {
     "load": layout.LOAD,
     "conn": layout.CONN,
     "counters": layout.COUNTERS,
+    "signals": layout.SIGNALS,
     "fragment_key": layout.FRAGMENT_ID,
     "fragment": layout.FRAGMENT,
     "neighbour_key": layout.NEIGHBOUR_ID,
