@@ -20,8 +20,9 @@ from kernlb.lab.kernels import StockKernel, release_order
 SUITES = ("bookworm-backports", "trixie", "trixie-backports")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FLAVOUR = "amd64"  # the cloud flavour lacks 9p
-# Since 7.2 the image is split: what both kinds of release need, the first of them the image.
-PACKAGES = (("linux-image",), ("linux-binary", "linux-modules", "linux-base"))
+# The packages of a release, the first of them with the image. Since 7.2 it is split, and
+# linux-image only names the others.
+PACKAGES = (("linux-binary", "linux-modules", "linux-base"), ("linux-image",))
 
 
 class ArchiveError(OSError):
