@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import median
+from threading import Thread
 from typing import Protocol
 
 from kernlb.datapath.xdp.loading import unload
@@ -43,6 +44,9 @@ XDP |= {"services": 64, "servers": 1024, "slots": 131072, "icmp_per_second": 0}
 
 class Watcher(Protocol):
     """Knows when a server left the kernel, and when it came back."""
+
+    def present(self) -> int:
+        """Servers that the kernel has now."""
 
     def when(self, address: str, there: bool, since: float) -> float | None:
         """Time of day at which the kernel first had it so after ``since``; None: not yet."""
@@ -89,9 +93,8 @@ def main() -> None:
 
 
 def trials(lab: Lab, watcher: Watcher, options: argparse.Namespace) -> Times:
-    times, random, began = Times(), Random(4), time.time() - PATIENCE
-    for server in lab.topology.servers:
-        wait_for(watcher, str(server.address(4)), True, began)
+    times, random = Times(), Random(4)
+    wait_until(lambda: watcher.present() == SERVERS or None, "all servers are there")
     hosts = list(lab.topology.servers)
     for kills in (True, False):
         gone, back = (
@@ -128,12 +131,17 @@ def break_one(lab: Lab, role: str, kills: bool) -> tuple[float, Callable[[], flo
 
 
 def wait_for(watcher: Watcher, who: str, there: bool, since: float) -> float:
+    what = f"{who} is {'back' if there else 'out'}"
+    return wait_until(lambda: watcher.when(who, there, since), what)
+
+
+def wait_until(look: Callable[[], float | None], what: str) -> float:
     deadline = time.monotonic() + PATIENCE
-    while (when := watcher.when(who, there, since)) is None:
+    while (found := look()) is None:
         if time.monotonic() > deadline:
-            raise SystemExit(f"{who} is not {'back' if there else 'out'} after {PATIENCE:g} s")
+            raise SystemExit(f"not within {PATIENCE:g} s: {what}")
         time.sleep(LOOK)
-    return when
+    return found
 
 
 # -- contenders
@@ -200,26 +208,47 @@ class _Events:
     def __init__(self, daemon: Daemon) -> None:
         self._client = daemon.client
 
+    def present(self) -> int:
+        return sum(server.in_kernel for server in self._client.service("web").servers)
+
     def when(self, address: str, there: bool, since: float) -> float | None:
-        sign, server = "+" if there else "-", f"{address}:80"
+        op = f"{'+' if there else '-'} server"
         for event in self._client.status().events:
-            words = event.text.split()
-            if event.time >= since and sign in words and "server" in words and server in words:
+            ops = event.text.removeprefix("service web: ").split("; ")
+            if event.time >= since and any(
+                each.startswith(op) and f"{address}:80" in each.split() for each in ops
+            ):
                 return event.time
         return None
 
 
-class _Kernel:
+class _Kernel(Thread):
+    """By looking at it again and again."""
+
     def __init__(self, lab: Lab) -> None:
+        super().__init__(daemon=True)
         from kernlb.datapath.ipvs import IPVSDatapath
 
         self._door = inside(lab.topology.namespace("balancer"), IPVSDatapath)
         self._key = AddressKey(L4Protocol.TCP, lab.topology.vips(4)[0], 80)
+        self._there: set[str] = set()
+        self._changed: dict[str, float] = {}
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            state = self._door.read([self._key]).get(self._key)
+            there = {str(each.address) for each in state.servers if each.weight} if state else set()
+            self._changed |= dict.fromkeys(there ^ self._there, time.time())
+            self._there = there
+            time.sleep(LOOK)
+
+    def present(self) -> int:
+        return len(self._there)
 
     def when(self, address: str, there: bool, since: float) -> float | None:
-        state = self._door.read([self._key]).get(self._key)
-        present = {str(each.address) for each in state.servers if each.weight} if state else set()
-        return time.time() if (address in present) is there else None
+        changed = self._changed.get(address, 0.0)
+        return changed if changed >= since and (address in self._there) is there else None
 
 
 # -- the table
