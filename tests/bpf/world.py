@@ -47,9 +47,7 @@ class Sizes(NamedTuple):
         return {
             "service_ids": 2 * self.services,
             **dict.fromkeys(("services", "service_counters"), self.services),
-            **dict.fromkeys(
-                ("servers", "loads", "recounts", "server_counters", "signals"), self.servers
-            ),
+            **dict.fromkeys(PER_SERVER, self.servers),
             "slots": self.services * (self.members + TABLE),
             **{name: getattr(self, name) for name in ("conns4", "conns6")},
         }

@@ -54,9 +54,7 @@ class Sizes:
         return {
             "service_ids": 2 * self.services,  # an entry for each of their addresses as well
             **dict.fromkeys(("services", "service_counters"), self.services),
-            **dict.fromkeys(
-                ("servers", "loads", "recounts", "server_counters", "signals"), self.servers
-            ),
+            **dict.fromkeys(PER_SERVER, self.servers),
             "slots": self.slots,
             "conns4": self.buckets4,
             "conns6": self.buckets6,
