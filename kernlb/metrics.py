@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kernlb import __version__, metrics_xdp
+from kernlb import __version__, metrics_health, metrics_xdp
 from kernlb.control.protocol import Status, SyncState
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ async def render(overview: Overview) -> bytes:
                 yield from metrics_xdp.collect(status.xdp)
             yield from _services(figures)
             yield from _servers(figures)
+            if (health := overview.health_figures()) is not None:
+                yield from metrics_health.collect(health)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot())

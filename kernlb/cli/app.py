@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": Lazy("kernlb.cli.plan:plan", "Show what would change, and change nothing."),
     "reload": Lazy("kernlb.cli.plan:reload", "Read the service files again and apply them."),
     "status": Lazy("kernlb.cli.status:status", "How the daemon and its datapaths are."),
+    "health": Lazy("kernlb.cli.health:health", "What health checks found of every server."),
     "stats": Lazy("kernlb.cli.stats:stats", "Connections, packets and bytes, from the kernel."),
     "explain": Lazy("kernlb.cli.explain:explain", "Where a packet would go in XDP, and why."),
     "dump": Lazy("kernlb.cli.dump:dump", "The maps of the XDP datapath as text."),

@@ -88,11 +88,17 @@ def status_text(status: Status, now: float, paint: Paint) -> str:
         ("servers", f"{status.serving} of {status.servers} serving"),
         ("audit", f"{audited}, every {span(status.audit_interval)}; drift: {drift}"),
     ]
+    if status.health is not None:
+        from kernlb.cli.health import monitor_text
+
+        rows.append(("health", monitor_text(status.health, paint)))
     if status.xdp is not None:
         rows += _xdp(status.xdp, paint)
     rows += [("foreign", printable(key)) for key in status.foreign]
     for vip in status.vips:
         present = "present" if vip.present else paint("missing", "red")
+        if vip.withdrawn and not vip.present:
+            present = paint("withdrawn: too few good servers", "red")
         owner = "kernlb's" if vip.owned else "not kernlb's to remove"
         where = printable(f"{vip.address} on {vip.interface}")
         rows.append(("vip", f"{where}: {present}, {owner}"))

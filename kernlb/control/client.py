@@ -31,6 +31,7 @@ from kernlb.control.protocol import (
     Status,
     Version,
 )
+from kernlb.control.protocol_health import Health
 from kernlb.control.protocol_xdp import Explanation, MapDump
 from kernlb.control.wire import GarbledError, exchange, request
 
@@ -79,6 +80,11 @@ class Client:
     def stats(self, service: str | None = None) -> list[ServiceStatsView]:
         query = {} if service is None else {"service": service}
         return self._call("GET", "/stats", list[ServiceStatsView], query=query)
+
+    def health(self, service: str | None = None) -> Health:
+        """Of one service, or of all that have checks."""
+        query = {} if service is None else {"service": service}
+        return self._call("GET", "/health", Health, query=query)
 
     def explain(
         self, protocol: str, client: str, to: str, *, within: bool = False, interface: str = ""

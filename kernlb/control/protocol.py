@@ -18,6 +18,7 @@
 | POST /v1/services/NAME/servers/ADDRESS:PORT/enable |                | Change                |
 | POST /v1/services/NAME/servers/ADDRESS:PORT/disable|                | Change                |
 | GET /v1/stats?service=NAME                         |                | list of ServiceStatsView |
+| GET /v1/health?service=NAME                        |                | Health                |
 | GET /v1/explain?protocol=&client=&to=              |                | Explanation           |
 | GET /v1/dump?map=NAME                              |                | list of MapDump       |
 | POST /v1/plan                                      | Documents      | Change                |
@@ -36,6 +37,7 @@ from enum import StrEnum
 
 import msgspec
 
+from kernlb.control.protocol_health import MonitorView
 from kernlb.control.protocol_xdp import XdpStatus
 
 API = "/v1"
@@ -275,6 +277,7 @@ class VipView(msgspec.Struct, frozen=True, omit_defaults=True):
     interface: str
     owned: bool  # kernlb added it, so kernlb removes it
     present: bool
+    withdrawn: bool = False  # on purpose: its services are below their quorum
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -293,3 +296,4 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     faults: list[Fault]  # files that are bad now
     events: list[Event]  # the latest, newest last
     xdp: XdpStatus | None = None  # None: not in use
+    health: MonitorView | None = None  # None: no server is watched

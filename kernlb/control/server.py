@@ -86,6 +86,7 @@ class ControlServer:
         route("GET", f"{API}/version", self._version)
         route("GET", f"{API}/status", self._status)
         route("GET", f"{API}/stats", self._stats)
+        route("GET", f"{API}/health", self._health)
         route("GET", f"{API}/explain", self._explain)
         route("GET", f"{API}/dump", self._dump)
         route("GET", f"{API}/services", self._services)
@@ -124,6 +125,9 @@ class ControlServer:
     async def _stats(self, request: web.Request) -> web.Response:
         return _json(await self._overview.stats(request.query.getall("service", [])))
 
+    async def _health(self, request: web.Request) -> web.Response:
+        return _json(await self._overview.health(request.query.getall("service", [])))
+
     async def _explain(self, request: web.Request) -> web.Response:
         protocol = request.query.get("protocol", "")
         if protocol not in list(L4Protocol):
@@ -146,12 +150,11 @@ class ControlServer:
 
     async def _put(self, request: web.Request) -> web.Response:
         document = await _body(request, dict[str, Any])
-        replace = _switch(request, "replace")
         return _json(
             await self._changes.put(
                 _name(request),
                 document,
-                replace=replace,
+                replace=_switch(request, "replace"),
                 adopt=_switch(request, "adopt"),
                 dry_run=_dry_run(request),
             )
@@ -169,9 +172,8 @@ class ControlServer:
 
     async def _add_server(self, request: web.Request) -> web.Response:
         server = await _body(request, dict[str, Any])
-        return _json(
-            await self._changes.add_server(_name(request), server, dry_run=_dry_run(request))
-        )
+        dry_run = _dry_run(request)
+        return _json(await self._changes.add_server(_name(request), server, dry_run=dry_run))
 
     async def _edit_server(self, request: web.Request) -> web.Response:
         patch = await _body(request, dict[str, Any])

@@ -12,10 +12,9 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 from kernlb import __version__
@@ -32,7 +31,11 @@ from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events, sentence
 from kernlb.daemon.health import HealthKeeper
+from kernlb.daemon.health_views import HealthOverview
+from kernlb.daemon.leftovers import Leftovers
 from kernlb.daemon.loop import Reconciler
+from kernlb.daemon.monitoring import make_monitor, tune
+from kernlb.daemon.probe_counts import ProbeCounts
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
@@ -40,11 +43,7 @@ from kernlb.daemon.vips import AddressDoor, VipKeeper
 from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
-from kernlb.health.check import Check, Target
-from kernlb.health.monitor import Monitor
-from kernlb.health.partition import Partition
-from kernlb.health.probes import Probe
-from kernlb.health.probes.making import make_probe
+from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind
 from kernlb.store import Store
 
@@ -97,9 +96,15 @@ class App:
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
-        self._health = HealthKeeper(self._datapaths, self._events, lambda declaration, server: None)
-        self._monitor = self._make_monitor()
-        self._health.use(self._monitor)
+        self._health = HealthKeeper(
+            self._datapaths,
+            self._runtime,
+            self._events,
+            lambda declaration, server: None,
+            self._leftovers(),
+        )
+        counts = ProbeCounts()
+        self._monitor = make_monitor(self._settings.health, self._health, counts)
         desired = Desired(self._runtime, clock, self._health)
         self._reconciler = Reconciler(
             self._datapaths, self._runtime, desired, self._vips, self._events
@@ -112,7 +117,13 @@ class App:
             self._documents, self._reconciler, clock, self._deadlines.changed, self._read_settings
         )
         self._overview = Overview(
-            self._reconciler, self._audit, self._changes, missing, clock, self._xdp
+            self._reconciler,
+            self._audit,
+            self._changes,
+            missing,
+            clock,
+            self._xdp,
+            HealthOverview(self._health, counts, clock),
         )
 
     async def _work(self, control: ControlServer) -> None:
@@ -178,21 +189,10 @@ class App:
                 self._events.add(f"cannot reload: {error}", "reload")
             notify.notify("READY=1", f"STATUS={self._summary()}")
 
-    def _make_monitor(self) -> Monitor:
-        loop, settings = asyncio.get_running_loop(), self._settings.health
-
-        def make(check: Check, timeout: float, target: Target) -> Probe:
-            return make_probe(check, timeout, target, loop)
-
-        return Monitor(
-            loop,
-            make,
-            self._health.changed,
-            lambda key, result: None,
-            Partition(settings.partition_share, settings.partition_grace),
-            lateness_limit=settings.lateness_limit,
-            random=Random(),
-        )
+    def _leftovers(self) -> Callable[[Mapping[str, Declaration]], None]:
+        if isinstance(self._datapaths.get(DatapathKind.IPVS), IPVSDatapath):
+            return Leftovers(self._events).look
+        return lambda declared: None
 
     def _read_settings(self) -> None:
         """Settings as they are on disk now; raises ConfigError and keeps the old ones."""
@@ -202,6 +202,7 @@ class App:
         self._settings = settings
         self._store.defaults = settings.defaults
         self._audit.interval = settings.audit_interval
+        tune(self._monitor, settings.health)
         self._apply_host(settings)
         if self._xdp is not None:
             self._xdp.apply(settings.xdp)

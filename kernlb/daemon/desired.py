@@ -24,6 +24,10 @@ class Health(Protocol):
         """``final``: of a declaration in force, and the kernel will be made so."""
         ...
 
+    def withdraws(self, declaration: Declaration, holds: Admins) -> bool:
+        """Would the VIP of any declaration not be there now?"""
+        ...
+
     @property
     def withdrawn(self) -> frozenset[ServiceRef]:
         """Services whose VIP is not to be there now."""
@@ -39,6 +43,9 @@ class Unwatched:
 
     def standings(self, declaration: Declaration, holds: Admins, *, final: bool) -> Standings:
         return {}
+
+    def withdraws(self, declaration: Declaration, holds: Admins) -> bool:
+        return False
 
 
 class Desired:
@@ -134,9 +141,13 @@ class Desired:
         return self._health.withdrawn
 
     def announced(self, declarations: Iterable[Declaration]) -> list[Declaration]:
-        """Those of ``declarations`` whose VIP is to be there."""
-        withdrawn = self._health.withdrawn
-        return [each for each in declarations if each.ref not in withdrawn]
+        """Those of ``declarations``, in force or not, whose VIP is to be there."""
+        holds, withdraws = self._runtime.holds, self._health.withdraws
+        return [
+            each
+            for each in declarations
+            if each.vip is None or not withdraws(each, holds(each.name))
+        ]
 
     def _drop_holds(self, name: str, declaration: Declaration | None) -> None:
         """An operator's hold goes with the server it was on, running or not as we were."""

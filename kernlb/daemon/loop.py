@@ -191,6 +191,7 @@ class Reconciler:
             await asyncio.sleep(0)
         if self._vips_stale or self.desired.withdrawn != self._withdrawn:
             self._withdrawn = self.desired.withdrawn
+            self.vips.withdraw(self._withdrawn, cause)
             declared = self.desired.announced(self.desired.declarations.values())
             with_vip = [each.ref for each in declared if each.vip is not None]
             unready = {ref for ref in with_vip if not self.reports.synced(ref)}

@@ -10,7 +10,7 @@ The service documents are never needed to read this file, nor this file to read 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -35,11 +35,13 @@ class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Record(msgspec.Struct, omit_defaults=True):
-    """The file, version 1. ``owned`` maps a service reference to the name it was declared by."""
+    """The file, version 1. ``owned`` maps a service reference to the name it was declared by;
+    ``withdrawn`` are services whose VIP was away for want of good servers."""
 
     owned: dict[str, str] = {}
     vips: list[tuple[str, str]] = []
     admin: list[_AdminRecord] = []
+    withdrawn: list[str] = []
 
 
 class RuntimeStateError(Exception):
@@ -54,7 +56,8 @@ class RuntimeState:
         self.owned: Owned = {}
         self.vips: set[Holding] = set()
         self.admin: Holds = {}
-        self._saved = self._copies(self.owned, self.vips, self.admin)
+        self.withdrawn: Set[ServiceRef] = frozenset()
+        self._saved = self._copies()
 
     @classmethod
     def load(cls, directory: Path) -> RuntimeState:
@@ -63,8 +66,8 @@ class RuntimeState:
         try:
             record = msgspec.json.decode(state._path.read_bytes(), type=_Record)
             for text, name in record.owned.items():
-                kind, _, key = text.partition(":")
-                state.owned[ServiceRef(DatapathKind(kind), parse_service_key(key))] = name
+                state.owned[_ref(text)] = name
+            state.withdrawn = frozenset(map(_ref, record.withdrawn))
             state.vips = {Holding(ip_address(a), interface) for a, interface in record.vips}
             for entry in record.admin:
                 holds = state.admin.setdefault(entry.service, {})
@@ -76,7 +79,7 @@ class RuntimeState:
                 f"cannot read {state._path}: {error} (move it away to start anew; services in "
                 "the kernel then count as foreign until adopted)"
             ) from error
-        state._saved = cls._copies(state.owned, state.vips, state.admin)
+        state._saved = state._copies()
         return state
 
     def save(self) -> None:
@@ -87,15 +90,14 @@ class RuntimeState:
         try:
             self._write()
         except OSError:
-            self.owned, self.vips, self.admin = self._copies(*self._saved)
+            self.owned, self.vips, self.admin, self.withdrawn = self._saved
+            self._saved = self._copies()
             raise
-        self._saved = self._copies(self.owned, self.vips, self.admin)
+        self._saved = self._copies()
 
-    @staticmethod
-    def _copies(
-        owned: Owned, vips: set[Holding], admin: Holds
-    ) -> tuple[Owned, set[Holding], Holds]:
-        return dict(owned), set(vips), {service: dict(holds) for service, holds in admin.items()}
+    def _copies(self) -> tuple[Owned, set[Holding], Holds, Set[ServiceRef]]:
+        holds = {service: dict(each) for service, each in self.admin.items()}
+        return dict(self.owned), set(self.vips), holds, self.withdrawn
 
     def _write(self) -> None:
         record = _Record(
@@ -106,6 +108,7 @@ class RuntimeState:
                 for service, holds in self.admin.items()
                 for server, hold in holds.items()
             ],
+            withdrawn=sorted(map(str, self.withdrawn)),
         )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
@@ -130,6 +133,12 @@ class RuntimeState:
         """Forget ownership; saved if anything was owned."""
         gone = [ref for ref in refs if self.owned.pop(ref, None) is not None]
         if gone:
+            self.save()
+
+    def withdraw(self, refs: Set[ServiceRef]) -> None:
+        """These, and no others, have their VIP withdrawn; saved if that is new."""
+        if refs != self.withdrawn:
+            self.withdrawn = frozenset(refs)
             self.save()
 
     def holds(self, service: str) -> Mapping[ServerKey, Admin]:
@@ -165,3 +174,8 @@ class RuntimeState:
         if not holds:
             del self.admin[service]
         self.save()
+
+
+def _ref(text: str) -> ServiceRef:
+    kind, _, key = text.partition(":")
+    return ServiceRef(DatapathKind(kind), parse_service_key(key))

@@ -22,10 +22,12 @@ from kernlb.control.protocol import (
     SyncState,
     VipView,
 )
+from kernlb.control.protocol_health import Health
 from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.events import sentence
+from kernlb.daemon.health_views import NOBODY, HealthFigures, HealthOverview
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.outcome import Report
 from kernlb.daemon.views import (
@@ -34,6 +36,7 @@ from kernlb.daemon.views import (
     service_view,
     stats_view,
     summary,
+    vip_views,
 )
 from kernlb.daemon.vips import wanted_vips
 from kernlb.datapath import Datapath, DatapathUnavailableError, ServiceStats
@@ -86,6 +89,7 @@ class Overview:
         missing: Sequence[DatapathStatus],
         clock: Callable[[], float],
         xdp: Xdp | None = None,
+        health: HealthOverview | None = None,
     ) -> None:
         self.started = clock()
         self._reconciler = reconciler
@@ -93,6 +97,7 @@ class Overview:
         self._changes = changes
         self._missing = missing
         self._xdp = xdp
+        self._health = health
 
     def services(self) -> list[ServiceSummary]:
         """Every declared service, then the foreign ones. From memory."""
@@ -198,11 +203,26 @@ class Overview:
             faults=[fault_view(fault) for fault in self._changes.faults],
             events=reconciler.events.latest(_SHOWN_EVENTS),
             xdp=self.xdp(),
+            health=self._health.monitor() if self._health and self._health.in_use else None,
         )
 
     def xdp(self) -> XdpStatus | None:
         """How XDP is; None where it is not in use."""
         return self._xdp.status() if self._xdp is not None else None
+
+    async def health(self, names: Sequence[str]) -> Health:
+        """How the servers of the named services are, of all where none is named."""
+        desired = self._reconciler.desired
+        declarations = [self._declaration(name) for name in names] or [
+            desired.declarations[name] for name in sorted(desired.declarations)
+        ]
+        if self._health is None:
+            return Health(NOBODY, [])
+        return await self._health.health(declarations, desired.intended)
+
+    def health_figures(self) -> HealthFigures | None:
+        """None where no server is watched."""
+        return self._health.figures() if self._health and self._health.in_use else None
 
     def explain(
         self,
@@ -256,12 +276,14 @@ class Overview:
         return len(self._audit.foreign)
 
     def _vips(self) -> list[VipView]:
-        owned, present = self._reconciler.runtime.vips, self._reconciler.vips.present
-        wanted = wanted_vips(self._reconciler.desired.declarations.values())
-        return [
-            VipView(str(vip.address), vip.interface, vip in owned, vip in present)
-            for vip in sorted(wanted.keys() | owned, key=str)
-        ]
+        reconciler, desired = self._reconciler, self._reconciler.desired
+        declared = desired.declarations.values()
+        return vip_views(
+            wanted_vips(declared),
+            wanted_vips(each for each in declared if each.ref not in desired.withdrawn),
+            reconciler.runtime.vips,
+            reconciler.vips.present,
+        )
 
     def _declaration(self, name: str) -> Declaration:
         declaration = self._reconciler.desired.declarations.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import asdict
 
 from kernlb.config import Fault
@@ -21,6 +21,7 @@ from kernlb.control.protocol import (
     ServiceView,
     SyncState,
     TunnelView,
+    VipView,
 )
 from kernlb.daemon.outcome import Outcome, Report
 from kernlb.datapath import Counters, ServerStats, ServiceStats
@@ -43,7 +44,7 @@ from kernlb.plan import (
     RemoveServer,
     RemoveService,
 )
-from kernlb.vip.plan import AddVip, VipOp
+from kernlb.vip.plan import AddVip, Holding, VipOp
 
 _STATES: dict[Role, ServerState] = {role: ServerState(role.value) for role in Role}
 
@@ -227,3 +228,16 @@ def _server_stats(server: RealServer, stats: ServerStats) -> ServerStatsView:
 
 def _counters(counters: Counters) -> CountersView:
     return CountersView(**asdict(counters))
+
+
+def vip_views(
+    wanted: Iterable[Holding],
+    announced: Container[Holding],
+    owned: Set[Holding],
+    present: Container[Holding],
+) -> list[VipView]:
+    """``announced`` are those of ``wanted`` that are not withdrawn."""
+    return [
+        VipView(str(vip.address), vip.interface, vip in owned, vip in present, vip not in announced)
+        for vip in sorted({*wanted, *owned}, key=str)
+    ]

@@ -1,0 +1,217 @@
+"""What readers are told of health: from memory, at the moment they ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kernlb.control.protocol_health import (
+    Health,
+    Lateness,
+    MonitorView,
+    ProbeView,
+    ServerHealth,
+    ServiceHealth,
+)
+from kernlb.daemon.health import HealthKeeper
+from kernlb.daemon.probe_counts import BOUNDS, ProbeCounts, Tally, type_word
+from kernlb.daemon.watching import Service, Watched
+from kernlb.declaration import Declaration
+from kernlb.health import damping, lateness
+from kernlb.health.fsm import Condition
+from kernlb.health.monitor import Subject
+from kernlb.health.outcome import Opinion
+from kernlb.intent import Intent, Role
+from kernlb.model import ServerKey
+
+NOBODY = MonitorView(0, 0, 0, Lateness(0.0, 0.0, 0.0))
+
+Buckets = list[tuple[str, float]]  # upper bound as text, and how many are within it
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFigures:
+    service: str
+    server: str
+    up: bool
+    went: dict[str, int]  # how often it came into a condition
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """``buckets`` are cumulative, the last is of all."""
+
+    buckets: Buckets
+    total: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFigures:
+    """What the metrics page says of health. Durations and outcomes are by type of check."""
+
+    monitor: MonitorView
+    lateness: Histogram
+    durations: dict[str, Histogram]
+    outcomes: dict[str, dict[str, int]]
+    servers: list[ServerFigures]
+
+
+class HealthOverview:
+    """Reads; changes nothing. ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self, keeper: HealthKeeper, counts: ProbeCounts, clock: Callable[[], float]
+    ) -> None:
+        self._keeper = keeper
+        self._counts = counts
+        self._clock = clock
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self._keeper.services)
+
+    def monitor(self) -> MonitorView:
+        monitor = self._keeper.monitor
+        conditions = [subject.state.condition for subject in monitor.subjects.values()]
+        median, p99, worst = monitor.lateness.quantiles(0.5, 0.99, 1.0)
+        return MonitorView(
+            targets=len(conditions),
+            down=conditions.count(Condition.DOWN),
+            waiting=conditions.count(Condition.WAITING),
+            lateness=Lateness(median, p99, worst),
+            suspended=monitor.trust.doubted(monitor.now),
+            suspensions=monitor.trust.suspensions,
+            partition_held=monitor.partition.held(monitor.now),
+        )
+
+    async def health(
+        self, declarations: Iterable[Declaration], intended: Callable[[Declaration], Intent]
+    ) -> Health:
+        """Of these; those without a check are left out. Others get their turn in between."""
+        services = []
+        for declaration in declarations:
+            service = self._keeper.services.get(declaration.ref)
+            if service is not None and service.declaration is declaration:
+                services.append(self._service(service, intended(declaration)))
+                await asyncio.sleep(0)
+        return Health(self.monitor(), services)
+
+    def figures(self) -> HealthFigures:
+        late, tallies = self._keeper.monitor.lateness, self._counts.by_type()
+        return HealthFigures(
+            self.monitor(),
+            Histogram(_cumulative(lateness.BOUNDS, late.buckets), late.total),
+            {word: _durations(tally) for word, tally in tallies.items()},
+            {word: {str(o): n for o, n in t.outcomes.items()} for word, t in tallies.items()},
+            list(self._servers()),
+        )
+
+    def _servers(self) -> Iterator[ServerFigures]:
+        for service in self._keeper.services.values():
+            for key, watched in service.watched.items():
+                up = self._keeper.condition(service, watched).good
+                went = {str(condition): count for condition, count in watched.went.items()}
+                yield ServerFigures(service.declaration.name, str(key), up, went)
+
+    def _service(self, service: Service, intent: Intent) -> ServiceHealth:
+        declaration = service.declaration
+        return ServiceHealth(
+            name=declaration.name,
+            phase=service.stance.phase,
+            quorum=declaration.health.quorum,
+            servers=[
+                self._server(service, key, watched, intent.roles[key])
+                for key, watched in service.watched.items()
+            ],
+            withdrawn=declaration.ref in self._keeper.withdrawn,
+        )
+
+    def _server(
+        self, service: Service, key: ServerKey, watched: Watched, role: Role
+    ) -> ServerHealth:
+        keeper, now, clock = self._keeper, self._keeper.monitor.now, self._clock()
+        subject = keeper.monitor.subjects[watched.key]
+        condition = keeper.condition(service, watched)
+        since = subject.state.since
+        if condition is Condition.HELD:
+            since = watched.flapping.changes[-1]
+        return ServerHealth(
+            server=str(key),
+            check=type_word(watched.key.check),
+            condition=condition,
+            state=role,
+            since=clock - (now - since),
+            next_probe=0.0 if subject.running is not None else max(0.0, subject.due - now),
+            failures=subject.state.failures,
+            percent=subject.wish.percent,
+            sharing=keeper.sharing(watched.key),
+            why=_why(service, watched, subject, condition, role, now),
+            probes=[
+                ProbeView(
+                    clock - (now - heard.at),
+                    heard.result.outcome,
+                    heard.result.outcome.opinion,
+                    heard.result.duration,
+                    heard.result.detail,
+                )
+                for heard in reversed(subject.past)
+            ],
+        )
+
+
+_OF_ROLE = {
+    Role.KEPT: "kept all the same: too few would be left",
+    Role.SPARED: "good, but spared: the service is below its quorum",
+    Role.INHIBITED: "weight 0",
+    Role.LEAVING: "asks to be drained",
+    Role.DRAINING: "drained by an operator",
+    Role.DRAINED: "drained by an operator",
+    Role.DISABLED: "disabled by an operator",
+}
+
+
+def _why(
+    service: Service,
+    watched: Watched,
+    subject: Subject,
+    condition: Condition,
+    role: Role,
+    now: float,
+) -> str:
+    parts = []
+    if condition is Condition.HELD:
+        limits = service.declaration.health.damping
+        due = damping.release(watched.flapping, limits) or now
+        parts.append(f"it flaps; let go in {max(0.0, due - now):.0f} s unless it changes again")
+    latest = subject.past[-1].result if subject.past else None
+    bad = next(
+        (h.result for h in reversed(subject.past) if h.result.outcome.opinion is Opinion.BAD), None
+    )
+    failures, timing = subject.state.failures, subject.key.timing
+    if latest is None:
+        parts.append("not heard yet")
+    elif latest.outcome.opinion is Opinion.NONE:
+        parts.append(str(latest))
+    elif failures and bad is not None:
+        count = (
+            "" if subject.state.condition is Condition.DOWN else f" ({failures} of {timing.fall})"
+        )
+        parts.append(f"{bad}{count}")
+    elif condition is Condition.DOWN:
+        parts.append(f"{subject.state.streak} of {timing.rise} good results")
+    if role in _OF_ROLE:
+        parts.append(_OF_ROLE[role])
+    return "; ".join(parts)
+
+
+def _durations(tally: Tally) -> Histogram:
+    return Histogram(_cumulative(BOUNDS, tally.buckets), tally.total)
+
+
+def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> Buckets:
+    buckets, within = [], 0
+    for bound, count in zip(bounds, counts, strict=True):
+        within += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(within)))
+    return buckets
