@@ -35,6 +35,9 @@ bench: setup  ## measure on a kernel with IPVS; BENCH=bench.scale ARGS=... (need
 bench-xdp: bpf  ## ns a packet of the XDP program beside its floors, on this kernel; ARGS=--short (needs root)
 	@$(PYTHON) -m bench.xdp $(ARGS)
 
+bench-health: setup  ## checking 10 000 servers, beside keepalived's checker if it is installed; ARGS=--rounds 1 (needs root)
+	@$(PYTHON) -m bench.health.scale $(ARGS)
+
 kernels: setup  ## the XDP programs on stock kernels 6.12 and 7.2 of the distribution's backports (needs root)
 	@$(PYTHON) -m tests.vm.kernels $(ARGS)
 

@@ -2,7 +2,7 @@
 
     sudo python -m bench.health.detection [--trials 100] [--ipvs] [--interval 1] [--fall 2] ...
 
-In a lab of twelve real servers some are killed (SIGKILL: connections are refused) or swallow all
+In a lab of twenty real servers some are killed (SIGKILL: connections are refused) or swallow all
 that comes (a black hole), each at a random time within the interval, and are mended when they are
 out. A time begins just before the kill, or when the black hole is there, and ends when the kernel
 has been changed and read back: kernlbd's event of it. With --ipvs the kernel itself is looked at,
@@ -18,14 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import median
 from threading import Thread
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from kernlb.datapath.xdp.loading import unload
 from kernlb.lab.namespaces import inside
@@ -34,7 +34,8 @@ from kernlb.model import AddressKey, L4Protocol
 from tests.netns.traffic.breaking import kill, silent, start
 from tests.netns.traffic.daemon import Daemon
 
-SERVERS, BROKEN_AT_ONCE = 12, 3
+T = TypeVar("T")
+SERVERS, BROKEN_AT_ONCE = 20, 5
 SLACK = 0.05  # seconds that the daemon and the kernel may take on top
 LOOK = 0.02  # seconds between two looks at the kernel
 PATIENCE = 60.0
@@ -101,18 +102,26 @@ def trials(lab: Lab, watcher: Watcher, options: argparse.Namespace) -> Times:
             (times.killed, times.restarted) if kills else (times.silenced, times.heard_again)
         )
         while len(gone) < options.trials:
+            some = random.sample(hosts, min(BROKEN_AT_ONCE, options.trials - len(gone)))
             broken: list[tuple[str, float, Callable[[], float]]] = []
-            for host in random.sample(hosts, min(BROKEN_AT_ONCE, options.trials - len(gone))):
-                time.sleep(random.random() * options.interval)
+            for host in at_random_times(some, random, options.interval):
                 broken.append((str(host.address(4)), *break_one(lab, host.role, kills)))
             gone += [wait_for(watcher, who, False, since) - since for who, since, _ in broken]
-            mended = []
-            for who, _, mend in broken:
-                time.sleep(random.random() * options.interval)
-                mended.append((who, mend()))
+            mended = [
+                (who, mend()) for who, _, mend in at_random_times(broken, random, options.interval)
+            ]
             back += [wait_for(watcher, who, True, since) - since for who, since in mended]
             print(f"{len(gone)} of {options.trials}", end="\r", file=sys.stderr)
     return times
+
+
+def at_random_times(things: Sequence[T], random: Random, within: float) -> Iterator[T]:
+    """One after the other, each at its time within so many seconds."""
+    begin = time.monotonic()
+    offsets = sorted(random.random() * within for _ in things)
+    for offset, thing in zip(offsets, things, strict=True):
+        time.sleep(max(0.0, begin + offset - time.monotonic()))
+        yield thing
 
 
 def break_one(lab: Lab, role: str, kills: bool) -> tuple[float, Callable[[], float]]:
@@ -198,8 +207,14 @@ def declare(lab: Lab, daemon: Daemon, options: argparse.Namespace) -> None:
     check = {"type": "tcp", "interval": options.interval, "timeout": options.timeout}
     check |= {"fast_interval": options.timeout, "rise": options.rise, "fall": options.fall}
     servers = [{"address": str(server.address(4))} for server in lab.topology.servers]
-    document = {"address": str(lab.topology.vips(4)[0]), "port": 80, "scheduler": "rr"}
-    daemon.client.add_service("web", {**document, "check": check, "servers": servers})
+    document: dict[str, Any] = {
+        "address": str(lab.topology.vips(4)[0]),
+        "port": 80,
+        "scheduler": "rr",
+    }
+    document |= {"check": check, "servers": servers}
+    document |= {"health": {"damping": False}}  # these servers flap indeed
+    daemon.client.add_service("web", document)
 
 
 class _Events:

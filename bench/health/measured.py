@@ -15,7 +15,7 @@ from array import array
 from pathlib import Path
 from time import monotonic
 
-import kernlb.daemon.app
+import kernlb.health.monitor
 from kernlb.daemon import main
 from kernlb.health.monitor import Monitor, Subject
 
@@ -43,5 +43,5 @@ class Measured(Monitor):
 
 if __name__ == "__main__":
     FILE = Path(sys.argv[1])
-    kernlb.daemon.app.Monitor = Measured  # type: ignore[misc]
+    kernlb.health.monitor.Monitor = Measured  # before the daemon is imported
     sys.exit(main(sys.argv[2:]))

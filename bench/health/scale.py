@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,9 @@ def main() -> None:
     contenders = {"kernlb": kernlb, "keepalived": keepalived}
     if options.only:
         contenders = {options.only: contenders[options.only]}
+    elif shutil.which("keepalived") is None:
+        print("keepalived is not installed: kernlb alone", file=sys.stderr)
+        del contenders["keepalived"]
     found: dict[tuple[Work, str], list[Figures]] = {}
     with Ground() as ground:
         for number in range(options.rounds):
