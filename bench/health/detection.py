@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -280,7 +281,7 @@ def rows(who: str, times: Times, options: argparse.Namespace) -> None:
     )
     for what, found, bound in kinds:
         found = sorted(found)
-        cells = [found[0], median(found), *(found[int(len(found) * q)] for q in (0.9, 0.99))]
+        cells = [found[0], median(found), *(found[ceil(len(found) * q) - 1] for q in (0.9, 0.99))]
         shown = " | ".join(f"{each:.3f}" for each in [*cells, found[-1], bound + SLACK])
         over = sum(each > bound + SLACK for each in found)
         print(f"| {who} | {what} | {len(found)} | {shown} | {over} |", flush=True)
