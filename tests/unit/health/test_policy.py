@@ -197,6 +197,11 @@ def test_after_a_restart_what_stands_at_weight_0_stays_with_its_connections() ->
     assert verdicts(judged) == "u0"
 
 
+def test_after_a_restart_what_serves_goes_on_while_others_may_make_up_the_quorum() -> None:
+    rule = policy(REJECT, quorum=20)
+    assert verdicts(judge(rule, service("?w"), Stance(), sorry=False)) == "uw"
+
+
 def test_words_are_said_once() -> None:
     rule, stance, said = policy(REJECT, quorum=20), SERVING, []
     for conditions in ("uuu", "udd", "udd", "ddd", "uuu", "uuu"):
