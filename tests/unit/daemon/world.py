@@ -19,9 +19,10 @@ from kernlb.control.protocol import ServerState, ServiceSummary, SyncState
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
-from kernlb.daemon.desired import Desired
+from kernlb.daemon.desired import Desired, Health
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events
+from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.status import Overview, Xdp
@@ -135,6 +136,7 @@ class World:
         self.interfaces = Interfaces(self.journal)
         self.xdp_kernel: FakeDatapath | None = None  # a host without XDP, until one is put here
         self.xdp: Xdp | None = None
+        self.health_overview: HealthOverview | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -149,7 +151,7 @@ class World:
         self.events = Events(clock)
         self.runtime = RuntimeState.load(self.root / "state")
         self.vips = VipKeeper(self.runtime, self.events, lambda: self.interfaces)
-        self.desired = Desired(self.runtime, clock)
+        self.desired = Desired(self.runtime, clock, self.make_health(datapaths))
         self.reconciler = Reconciler(datapaths, self.runtime, self.desired, self.vips, self.events)
         self.deadlines = Deadlines(self.reconciler, clock)
         self.audit = Audit(self.reconciler, 60.0, clock)
@@ -161,7 +163,13 @@ class World:
             self.deadlines.changed,
             lambda: None,
         )
-        self.overview = Overview(self.reconciler, self.audit, self.changes, [], clock, self.xdp)
+        self.overview = Overview(
+            self.reconciler, self.audit, self.changes, [], clock, self.xdp, self.health_overview
+        )
+
+    def make_health(self, datapaths: Mapping[DatapathKind, Datapath]) -> Health | None:
+        """Nobody watches servers here; see health_world.py."""
+        return None
 
     # -- what an operator does
 
