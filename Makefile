@@ -2,6 +2,8 @@
 PYTHON := .venv/bin/python
 RUNG := $(PYTHON) -m kernlb.lab.rung
 BENCH ?= bench.scale
+KERNELS ?= 6.12 7.2
+KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_oldest_kernel.py tests/netns/ipvs/test_xdp_traffic.py
 export DATAPATH ?= xdp
 MAKEFLAGS += --no-print-directory
 
@@ -38,8 +40,10 @@ bench-xdp: bpf  ## ns a packet of the XDP program beside its floors, on this ker
 bench-health: setup  ## checking 10 000 servers, beside keepalived's checker if it is installed; ARGS=--rounds 1 (needs root)
 	@$(PYTHON) -m bench.health.scale $(ARGS)
 
-kernels: setup  ## the XDP programs on stock kernels 6.12 and 7.2 of the distribution's backports (needs root)
-	@$(PYTHON) -m tests.vm.kernels $(ARGS)
+kernels: setup  ## the XDP programs on stock Debian kernels; KERNELS="6.12 7.2" (downloads them; needs root)
+	@for series in $(KERNELS); do $(RUNG) --kernel $$series --timeout 1500 -- $(PYTHON) -m pytest -q -rP \
+		-p no:cacheprovider -m ipvs $(ARGS) $(KERNEL_TESTS) || failed="$$failed $$series"; done; \
+	if [ "$$failed" ]; then echo "kernels: FAILED on$$failed" >&2; exit 1; fi
 
 lab: setup  ## bring the lab up on this kernel and show it (needs root; down: kernlb lab down)
 	@$(PYTHON) -m kernlb.cli lab up
