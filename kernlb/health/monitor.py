@@ -55,6 +55,9 @@ class Wish(NamedTuple):
     leaving: bool = False
 
 
+NO_WISH = Wish()
+
+
 class Subject:
     """What is known of one target by one check. ``done`` hears each result."""
 
@@ -71,7 +74,7 @@ class Subject:
         self.spread = False  # is the next start to be anywhere within the interval?
         self.running: Running | None = None
         self.past: deque[Heard] = deque(maxlen=HISTORY)
-        self.wish = Wish()
+        self.wish = NO_WISH
 
 
 Hear = Callable[[Subject, Result], None]
@@ -110,7 +113,6 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = self._next_tick = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
-        self._under_way: set[Subject] = set()
         self._last_canaries = 0.0
         self._beat: asyncio.TimerHandle | None = None  # while there is anything to watch
 
@@ -169,7 +171,6 @@ class Monitor:
         if subject.running is not None:
             subject.running.cancel()
             subject.running = None
-            self._under_way.discard(subject)
 
     # -- when
 
@@ -207,7 +208,6 @@ class Monitor:
     def _start(self, subject: Subject, now: float, late: float) -> None:
         self.lateness.add(late)
         subject.started = now
-        self._under_way.add(subject)
         subject.running = subject.probe.start(subject.done)
 
     # -- what came of it
@@ -215,7 +215,6 @@ class Monitor:
     def _done(self, subject: Subject, result: Result) -> None:
         now = self._loop.time()
         subject.running = None
-        self._under_way.discard(subject)
         result = self._weighed(subject, result, now)
         subject.past.append(Heard(result, now))
         self._finished(subject.key, result)
@@ -229,14 +228,16 @@ class Monitor:
             subject.spread = False
             due = max(now, due - timing.interval * self._random.random())
         self._plan(subject, due)
-        self._arm()
+        if self._timer is None or due < self._timer_due:
+            self._arm()
 
     def _wishes(self, subject: Subject, result: Result) -> bool:
         """Does the server ask for something else than before?"""
         if result.outcome.opinion is not Opinion.GOOD:
             return False
-        before = subject.wish
-        subject.wish = Wish(result.percent, result.outcome is Outcome.AGENT_DRAIN)
+        leaving = result.outcome is Outcome.AGENT_DRAIN
+        asked = leaving or result.percent is not None  # few servers ask for anything
+        before, subject.wish = subject.wish, Wish(result.percent, leaving) if asked else NO_WISH
         return subject.wish != before
 
     def _weighed(self, subject: Subject, result: Result, now: float) -> Result:
@@ -287,9 +288,10 @@ class Monitor:
 
     def _begin_anew(self, now: float) -> None:
         """We were not there: what is under way is void, and what is overdue is spread again."""
-        for subject in list(self._under_way):
-            self._give_up(subject)
-            self._plan(subject, now)
+        for subject in self.subjects.values():
+            if subject.running is not None:
+                self._give_up(subject)
+                self._plan(subject, now)
         overdue = [each for each in self.subjects.values() if each.due < now and not each.running]
         overdue.sort(key=lambda subject: subject.due)
         for number, subject in enumerate(overdue):
