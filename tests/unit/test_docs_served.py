@@ -41,6 +41,9 @@ def _metrics(page: str) -> dict[str, tuple[str, tuple[str, ...], str]]:
     labels: dict[str, tuple[str, ...]] = {}
     for name, inside in re.findall(r"^(kernlb_\w+)(?:\{(.*)\})? ", page, re.MULTILINE):
         labels[name] = tuple(sorted(re.findall(r"(\w+)=\"", inside), reverse=True))
+    for name, kind in kinds.items():
+        if kind == "histogram":
+            labels[name] = labels.get(f"{name}_count", ())
     return {name: (kinds[name], labels.get(name, ()), meanings[name]) for name in kinds}
 
 
@@ -88,7 +91,22 @@ def _overview() -> Any:
     async def every() -> Any:
         yield figures
 
-    return SimpleNamespace(figures=every, status=lambda: status)
+    return SimpleNamespace(figures=every, status=lambda: status, health_figures=_health)
+
+
+def _health() -> Any:
+    """One server, asked once."""
+    from kernlb.control.protocol_health import Lateness, MonitorView
+    from kernlb.daemon.health_views import HealthFigures, Histogram, ServerFigures
+
+    once = Histogram([("0.1", 1.0), ("+Inf", 1.0)], 0.05)
+    return HealthFigures(
+        MonitorView(1, 0, 0, Lateness(0.0, 0.0, 0.0)),
+        once,
+        {"tcp": once},
+        {"tcp": {"passed": 1}},
+        [ServerFigures("web", "10.0.0.1:80", True, {"up": 1})],
+    )
 
 
 def test_every_route_of_the_control_api_is_shown() -> None:
