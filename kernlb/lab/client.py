@@ -1,39 +1,31 @@
 """The load generator: lives in the client's namespace and is told what to send, a line at a time.
 
-    python -I -S client.py        one JSON object a line in, one JSON object a line out
-
-Verbs are the functions in VERBS. Batches answer when complete; a stream runs in the background
-until stopped and keeps every failure with its time. Nothing here raises to the caller: what went
-wrong with a request is its answer's `error`, named by errno or by what was missing.
-Standard library only; `load.py` is the other end.
+One JSON object a line in, one JSON object a line out. Verbs are the functions in VERBS. Batches
+answer when complete; streams and talks run in the background until stopped and keep every failure
+with its time. What is done for each request is in `exchanges.py`, `load.py` is the other end.
+Standard library only, because an emulated guest imports anything else for seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import json
-import os
-import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-Record = dict[str, Any]
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-ECHO_PORT = 7
+from kernlb.lab import exchanges
+from kernlb.lab.exchanges import Connection, Record
 
 
 class Load:
-    """What is open between two lines: echo sessions and streams, each by its number."""
+    """What is open between two lines: echo sessions, streams and talks, each by its number."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, Connection] = {}
-        self.streams: dict[int, Stream] = {}
+        self.background: dict[int, Stream | Talk] = {}
         self.numbers = itertools.count(1)
 
 
@@ -44,7 +36,7 @@ async def http(load: Load, order: Record) -> Record:
 
     async def one(source: str | None) -> Record:
         async with slots:
-            return await http_request(order, source)
+            return await exchanges.http(order, source)
 
     requests = [one(source) for _, source in zip(range(order["count"]), sources, strict=False)]
     return {"answers": await asyncio.gather(*requests)}
@@ -54,7 +46,7 @@ async def udp(load: Load, order: Record) -> Record:
     """`count` queries one after another, each from a socket of its own."""
     sources = itertools.cycle(order["sources"] or [None])
     answers = [
-        await udp_query(order, source)
+        await exchanges.udp(order, source)
         for _, source in zip(range(order["count"]), sources, strict=False)
     ]
     return {"answers": answers}
@@ -65,13 +57,22 @@ async def open_sessions(load: Load, order: Record) -> Record:
     answers = []
     sources = itertools.cycle(order["sources"] or [None])
     for _, source in zip(range(order["count"]), sources, strict=False):
-        answers.append(await open_session(load, order, source))
+        answer, connection = await exchanges.greet(order, source)
+        if connection:
+            number = next(load.numbers)
+            load.sessions[number] = connection
+            answer["session"] = number
+        answers.append(answer)
     return {"answers": answers}
 
 
 async def echo(load: Load, order: Record) -> Record:
-    """Send `bytes` on each session and expect them back."""
-    return {"answers": [await echo_on(load, number, order) for number in order["sessions"]]}
+    """Send `body` bytes on each session and expect them back."""
+    answers = []
+    for number in order["sessions"]:
+        answer = await exchanges.echo(order, load.sessions[number])
+        answers.append(answer | {"session": number})
+    return {"answers": answers}
 
 
 async def close_sessions(load: Load, order: Record) -> Record:
@@ -83,19 +84,25 @@ async def close_sessions(load: Load, order: Record) -> Record:
 
 async def start_stream(load: Load, order: Record) -> Record:
     number = next(load.numbers)
-    load.streams[number] = Stream(order)
-    return {"stream": number}
+    load.background[number] = Stream(order)
+    return {"number": number}
 
 
-async def look_at_stream(load: Load, order: Record) -> Record:
-    return load.streams[order["stream"]].record()
+async def start_talk(load: Load, order: Record) -> Record:
+    number = next(load.numbers)
+    load.background[number] = Talk(order, [load.sessions[each] for each in order["sessions"]])
+    return {"number": number}
 
 
-async def stop_stream(load: Load, order: Record) -> Record:
+async def look_at(load: Load, order: Record) -> Record:
+    return load.background[order["number"]].record()
+
+
+async def stop(load: Load, order: Record) -> Record:
     """No new requests; those under way are awaited, then everything seen is told."""
-    stream = load.streams.pop(order["stream"])
-    await stream.stop()
-    return stream.record()
+    background = load.background.pop(order["number"])
+    await background.stop()
+    return background.record()
 
 
 VERBS: dict[str, Callable[[Load, Record], Awaitable[Record]]] = {
@@ -105,8 +112,9 @@ VERBS: dict[str, Callable[[Load, Record], Awaitable[Record]]] = {
     "echo": echo,
     "close": close_sessions,
     "start-stream": start_stream,
-    "look-at-stream": look_at_stream,
-    "stop-stream": stop_stream,
+    "start-talk": start_talk,
+    "look-at": look_at,
+    "stop": stop,
 }
 
 
@@ -150,130 +158,48 @@ class Stream:
 
     async def _request(self, source: str | None) -> None:
         at = time.time()
-        answer = await http_request(self._order, source)
+        answer = await exchanges.http(self._order, source)
         if answer["error"]:
             self._failures.append({"at": at, "error": answer["error"], "source": source})
         else:
             self._by_server[answer["server"]] += 1
 
 
-async def http_request(order: Record, source: str | None) -> Record:
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(order["timeout"]):
-            answer = await _http_exchange(order, source)
-    except Exception as error:
-        answer = _failed(error)
-    answer["seconds"] = time.monotonic() - started
-    return answer
+class Talk:
+    """Open sessions, each of which carries data there and back every `interval` seconds."""
 
+    def __init__(self, order: Record, sessions: list[Connection]) -> None:
+        self._order = order
+        self._over = False
+        self._exchanged = [0] * len(sessions)
+        self._failures: list[Record] = []
+        self._talking = [
+            asyncio.create_task(self._talk(number, session))
+            for number, session in enumerate(sessions)
+        ]
 
-async def _http_exchange(order: Record, source: str | None) -> Record:
-    reader, writer = await _connect(order, source)
-    try:
-        head = f"{order['method']} {order['path']} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n"
-        if order["body"]:
-            head += f"Content-Length: {order['body']}\r\n"
-        writer.write(head.encode() + b"\r\n" + b"x" * order["body"])
-        await writer.drain()
-        return _read_http(await reader.read(-1))
-    finally:
-        writer.close()
+    async def stop(self) -> None:
+        self._over = True
+        await asyncio.gather(*self._talking)
 
+    def record(self) -> Record:
+        """`least`: how often the session that spoke least did."""
+        counts = {"exchanged": sum(self._exchanged), "least": min(self._exchanged)}
+        return {"sessions": len(self._exchanged), **counts, "failures": self._failures}
 
-def _read_http(answer: bytes) -> Record:
-    """Who answered and whom it saw: in the body (`server1 10.0.0.11`) or in X-Server, X-Client."""
-    head, separator, body = answer.partition(b"\r\n\r\n")
-    if not separator:
-        return _failed(EOFError())
-    first, *fields = head.decode("latin-1").split("\r\n")
-    headers = {k.lower(): v for k, _, v in (field.partition(": ") for field in fields)}
-    status = int(first.split()[1])
-    if len(body) < int(headers.get("content-length", 0)):
-        return _failed(EOFError())
-    words = body.decode("latin-1").split() if len(body) < 200 else []
-    server, client, received = [*words, None, None, None][:3]
-    return {
-        "server": headers.get("x-server", server),
-        "client": headers.get("x-client", client),
-        "bytes": len(body),
-        "received": int(received) if received and received.isdigit() else 0,
-        "error": None if status == 200 else f"HTTP {status}",
-    }
-
-
-async def udp_query(order: Record, source: str | None) -> Record:
-    started = time.monotonic()
-    loop = asyncio.get_running_loop()
-    payload = b"q" * order["body"]
-    try:
-        with socket.socket(_family(order), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as query:
-            if source:
-                query.bind((source, 0))
-            query.connect((order["vip"], order["port"]))
-            await loop.sock_sendall(query, payload)
-            async with asyncio.timeout(order["timeout"]):
-                answer = await loop.sock_recv(query, 65536)
-        line, _, rest = answer.partition(b"\n")
-        server, client = line.decode().split()
-        wrong = None if rest == payload else "WRONG PAYLOAD"
-        record = _answered(server, client, len(answer), wrong)
-    except Exception as error:
-        record = _failed(error)
-    record["seconds"] = time.monotonic() - started
-    return record
-
-
-async def open_session(load: Load, order: Record, source: str | None) -> Record:
-    try:
-        async with asyncio.timeout(order["timeout"]):
-            connection = await _connect(order, source)
-            server, client = (await connection[0].readline()).decode().split()
-    except Exception as error:
-        return _failed(error)
-    number = next(load.numbers)
-    load.sessions[number] = connection
-    return _answered(server, client, 0, None) | {"session": number}
-
-
-async def echo_on(load: Load, number: int, order: Record) -> Record:
-    reader, writer = load.sessions[number]
-    payload = os.urandom(64) * (order["body"] // 64 + 1)
-    try:
-        async with asyncio.timeout(order["timeout"]):
-            writer.write(payload)
-            returned, _ = await asyncio.gather(reader.readexactly(len(payload)), writer.drain())
-    except Exception as error:
-        return _failed(error) | {"session": number}
-    wrong = None if returned == payload else "WRONG PAYLOAD"
-    return _answered(None, None, len(returned), wrong) | {"session": number}
-
-
-async def _connect(order: Record, source: str | None) -> Connection:
-    local = (source, 0) if source else None
-    return await asyncio.open_connection(order["vip"], order["port"], local_addr=local)
-
-
-def _family(order: Record) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in order["vip"] else socket.AF_INET
-
-
-def _answered(server: str | None, client: str | None, size: int, error: str | None) -> Record:
-    return {"server": server, "client": client, "bytes": size, "received": 0, "error": error}
-
-
-def _failed(error: Exception) -> Record:
-    return _answered(None, None, 0, _name(error))
-
-
-def _name(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "TIMEOUT"
-    if isinstance(error, OSError) and error.errno:
-        return errno.errorcode.get(error.errno, str(error.errno))
-    if isinstance(error, EOFError | ValueError):
-        return "CUT SHORT"
-    return f"{type(error).__name__}: {error}"
+    async def _talk(self, number: int, session: Connection) -> None:
+        """A session that failed once is not spoken on again."""
+        interval = self._order["interval"]
+        await asyncio.sleep(interval * number / len(self._exchanged))  # not all at once
+        while not self._over:
+            at = time.time()
+            answer = await exchanges.echo(self._order, session)
+            if answer["error"]:
+                source = session[1].get_extra_info("sockname")[0]
+                self._failures.append({"at": at, "error": answer["error"], "source": source})
+                return
+            self._exchanged[number] += 1
+            await asyncio.sleep(interval)
 
 
 async def main() -> None:
@@ -292,5 +218,5 @@ async def main() -> None:
         print(json.dumps(result), flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
     asyncio.run(main())

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from kernlb.lab.load import Stream, share_by_server
+from kernlb.lab.background import Stream
+from kernlb.lab.load import share_by_server
 from kernlb.lab.network import Lab, LabError
 from kernlb.lab.topology import Host
 

@@ -20,12 +20,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from kernlb.lab.background import Stream, StreamRecord, Talk, TalkRecord
 from kernlb.lab.topology import IPAddress, Topology
 
 Starter = Callable[[list[str], int, int], "subprocess.Popen[bytes]"]
 
 START_SECONDS = 60.0
 TIMEOUT = 10.0  # for one request, in seconds
+PROGRAM = f"""
+import sys
+sys.path.append({str(Path(__file__).parents[2])!r})
+from kernlb.lab.client import run
+run()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +52,6 @@ class Answer:
     session: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One request of a stream that was not answered; `at` is the time of day it started."""
-
-    at: float
-    error: str
-    source: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRecord:
-    """What a stream saw. Requests still under way are in `sent` and in nothing else."""
-
-    sent: int
-    answered: int
-    by_server: dict[str, int]
-    failures: tuple[Failure, ...]
-
-
 class LoadError(Exception):
     """The load generator itself failed; a request that fails is an Answer, not this."""
 
@@ -72,8 +60,7 @@ class LoadClient:
     """Orders to one `client.py`. Use from one thread; every wait is bounded."""
 
     def __init__(self, start: Starter, topology: Topology) -> None:
-        program = Path(__file__).with_name("client.py")
-        argv = [sys.executable, "-I", "-S", str(program)]
+        argv = [sys.executable, "-I", "-S", "-c", PROGRAM]
         self._topology = topology
         self._process = start(argv, subprocess.PIPE, subprocess.PIPE)
         self._unread = b""
@@ -162,7 +149,25 @@ class LoadClient:
         """Start `rate` GETs a second in the background, until stopped or `duration` is over."""
         order = self._order("start-stream", vip, port, sources, timeout)
         order |= {"method": "GET", "path": "/", "body": 0, "rate": rate, "duration": duration}
-        return Stream(self, self._ask(order, TIMEOUT)["stream"], timeout)
+        number = self._ask(order, TIMEOUT)["number"]
+        return Stream(StreamRecord, number, lambda order: self._ask(order, timeout))
+
+    def talk(
+        self,
+        sessions: Iterable[Answer],
+        *,
+        interval: float,
+        size: int = 64,
+        timeout: float = TIMEOUT,
+    ) -> Talk:
+        """From now on send data on each session and have it back, every `interval` seconds.
+
+        The sessions are the talk's until it is stopped."""
+        numbers = [answer.session for answer in sessions if answer.session is not None]
+        order = {"do": "start-talk", "sessions": numbers, "body": size}
+        order |= {"timeout": timeout, "interval": interval}
+        number = self._ask(order, TIMEOUT)["number"]
+        return Talk(TalkRecord, number, lambda order: self._ask(order, timeout + interval))
 
     def close(self) -> None:
         """End the process. Twice equals once."""
@@ -226,27 +231,6 @@ class LoadClient:
         line, _, self._unread = self._unread.partition(b"\n")
         result: dict[str, Any] = json.loads(line)
         return result
-
-
-class Stream:
-    """A running stream of requests. `look` reads its record, `stop` ends it and reads it."""
-
-    def __init__(self, client: LoadClient, number: int, timeout: float) -> None:
-        self._client = client
-        self._number = number
-        self._timeout = timeout
-
-    def look(self) -> StreamRecord:
-        return self._record("look-at-stream")
-
-    def stop(self) -> StreamRecord:
-        """Waits for the requests under way, so `sent` is answered plus failed."""
-        return self._record("stop-stream")
-
-    def _record(self, verb: str) -> StreamRecord:
-        found = self._client._ask({"do": verb, "stream": self._number}, self._timeout)
-        failures = tuple(Failure(**failure) for failure in found.pop("failures"))
-        return StreamRecord(failures=failures, **found)
 
 
 def share_by_server(answers: Iterable[Answer]) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kernlb.control.protocol import Drain, ServerState
-from kernlb.lab.load import Stream, StreamRecord, share_by_server
+from kernlb.lab.background import Stream, StreamRecord
+from kernlb.lab.load import share_by_server
 from kernlb.lab.topology import IPAddress
 from tests.netns.traffic.balancer import EQUAL, Balancer
 from tests.netns.traffic.wait import wait_for

@@ -102,8 +102,8 @@ SETTINGS = {
     "defaults": {"datapath": "xdp"},
     "xdp": {
         "interfaces": ["front", "back"],
-        "connections": 16384,
-        "connections6": 16384,
+        "connections": 131072,  # a few thousand are remembered at a time: both of a key's buckets
+        "connections6": 131072,  # are full for one in millions then
         "services": 64,
         "servers": 1024,
         "slots": 131072,

@@ -1,23 +1,33 @@
-"""A thousand open connections and a stream of requests, while everything around them changes."""
+"""A thousand open connections that data goes over, and a stream of requests, while everything
+around them changes: servers, weights, schedulers, services, the daemon, the program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kernlb.control.protocol import Drain
-from kernlb.lab.load import Answer, Stream
+from kernlb.datapath.xdp import loading
+from kernlb.lab.load import Answer
+from tests.bpf.compiled import BPF
 from tests.netns.traffic.balancer import WEIGHTS, Balancer
-from tests.netns.traffic.changing import wait_for_answers
 from tests.netns.traffic.wait import wait_for
 from tests.netns.traffic.web import ECHO, assert_answered, web
 
 pytestmark = pytest.mark.netns
 
 METHODS = ("nat", "dsr", "tunnel", "fullnat")
-EACH = 250
-RATE = 100.0
+ECHOES = {f"echo-{method}-{version}": (method, version) for method in METHODS for version in (4, 6)}
+SERVICES = [("web", 4), *((name, version) for name, (_, version) in ECHOES.items())]
+EACH = 125
+INTERVAL = 0.5  # seconds between two exchanges on each connection
+RATE = 50.0  # requests a second
+LOST = ("table_full", "no_server", "no_source_port", "malformed", "refused")
 
 
 class Traffic:
@@ -25,29 +35,37 @@ class Traffic:
 
     def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
-        self.sessions: list[Answer] = []
-        servers = balancer.servers(4, {"server1": 1, "server2": 2})
-        for method in METHODS:
-            vip = balancer.fresh_vip(4)
+        self.sessions: dict[str, list[Answer]] = {}
+        weights = {"server1": 1, "server2": 2}
+        for name, (method, version) in ECHOES.items():
+            vip = balancer.fresh_vip(version)
             echo = {"address": str(vip), "port": ECHO, "scheduler": "wrr", "forwarding": method}
-            balancer.declare(f"echo-{method}", {**echo, "servers": servers})
-            self.sessions += balancer.load.open(vip, count=EACH)
-        assert_answered(self.sessions)
-        vip = balancer.fresh_vip(4)
-        web(balancer, vip, servers=servers)
-        self.stream: Stream = balancer.load.stream(vip, rate=RATE)
+            balancer.declare(name, {**echo, "servers": balancer.servers(version, weights)})
+            self.sessions[name] = balancer.load.open(vip, count=EACH)
+        everyone = [session for each in self.sessions.values() for session in each]
+        assert len(everyone) == 1000
+        assert_answered(everyone)
+        self.vip = balancer.fresh_vip(4)
+        web(balancer, self.vip, servers=balancer.servers(4, weights))
+        self.talk = balancer.load.talk(everyone, interval=INTERVAL, size=300)
+        self.stream = balancer.load.stream(self.vip, rate=RATE)
 
     def goes_on(self) -> None:
-        """Every connection carries data both ways, and requests are answered."""
-        wait_for_answers(self.stream, self.stream.look().answered + 25)
-        assert_answered(self.balancer.load.echo(self.sessions, size=300))
-        assert self.stream.look().failures == ()
+        """On every connection something was sent and came back that was not under way before."""
+        talk, stream = self.talk.look(), self.stream.look()
+        wait_for(lambda: self.talk.look().least >= talk.least + 2, 30, "all connections go on")
+        wait_for(lambda: self.stream.look().answered > stream.sent, 30, "requests are answered")
+        assert (*self.talk.look().failures, *self.stream.look().failures) == ()
 
     def end(self) -> None:
-        self.balancer.load.close_sessions(self.sessions)
-        record = self.stream.stop()
-        assert record.failures == ()
-        assert record.answered == record.sent
+        talk, stream = self.talk.stop(), self.stream.stop()
+        print(f"{talk.sessions} connections, {talk.exchanged} exchanges on them ", end="")
+        print(f"(on each {talk.least} at least), {stream.answered} requests beside them: ", end="")
+        print(f"{len(talk.failures) + len(stream.failures)} errors")
+        assert (*talk.failures, *stream.failures) == ()
+        assert stream.answered == stream.sent
+        assert talk.sessions == 1000
+        self.balancer.load.close_sessions()
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +75,47 @@ def traffic(balancer: Balancer) -> Iterator[Traffic]:
     traffic.end()
 
 
-def for_all(balancer: Balancer, act: Callable[[str], object]) -> None:
-    for name in ("web", *(f"echo-{method}" for method in METHODS)):
-        act(name)
+@pytest.fixture(scope="module")
+def next_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of a version to come: its answers to pings have a TTL of their own."""
+    sources = tmp_path_factory.mktemp("next") / "bpf"
+    shutil.copytree(BPF, sources)
+    header = sources / "answer.h"
+    text = header.read_text()
+    changed = text.replace("#define ANSWER_TTL 64", "#define ANSWER_TTL 63")
+    assert changed != text
+    header.write_text(changed)
+    out = sources / "objects"
+    make = ["make", "-s", "-C", str(sources), f"OUT={out}", "SOURCES=kernlb.bpf.c"]
+    subprocess.run(make, check=True, timeout=100)
+    return out / "kernlb.bpf.o"
 
 
 def test_servers_come_are_weighted_anew_and_go(balancer: Balancer, traffic: Traffic) -> None:
     client = balancer.daemon.client
-    one, three = (balancer.address(role, 4) for role in ("server1", "server3"))
-    for_all(balancer, lambda name: client.add_server(name, {"address": three, "weight": 3}))
+    one, three = (
+        {version: balancer.address(role, version) for version in (4, 6)}
+        for role in ("server1", "server3")
+    )
+    for name, version in SERVICES:
+        client.add_server(name, {"address": three[version], "weight": 3})
     traffic.goes_on()
     for weight in (7, 0, 1):
-        for_all(balancer, lambda name, w=weight: client.edit_server(name, one, {"weight": w}))
+        for name, version in SERVICES:
+            client.edit_server(name, one[version], {"weight": weight})
         traffic.goes_on()
-    for_all(balancer, lambda name: client.drain_server(name, three, Drain()))
+    for name, version in SERVICES:
+        client.drain_server(name, three[version], Drain())
     wait_for(lambda: balancer.active("web")["server3"] == 0, 10, "server3 is idle")
-    for_all(balancer, lambda name: client.remove_server(name, three))
+    for name, version in SERVICES:
+        client.remove_server(name, three[version])
     traffic.goes_on()
 
 
 def test_the_scheduler_changes(balancer: Balancer, traffic: Traffic) -> None:
     for scheduler in ("mh", "lc", "wrr"):
-        for_all(
-            balancer,
-            lambda name, s=scheduler: balancer.daemon.client.edit_service(name, {"scheduler": s}),
-        )
+        for name, _ in SERVICES:
+            balancer.daemon.client.edit_service(name, {"scheduler": scheduler})
         traffic.goes_on()
 
 
@@ -96,20 +130,51 @@ def test_services_come_and_go(balancer: Balancer, traffic: Traffic) -> None:
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_the_daemon_ends_and_starts_with_the_program_loaded_anew(
+def test_the_daemon_ends_and_another_takes_over(
     balancer: Balancer, traffic: Traffic, end: str
 ) -> None:
     daemon = balancer.daemon
-    for _ in range(3):
-        getattr(daemon, end)()
-        traffic.goes_on()
+    getattr(daemon, end)()
+    traffic.goes_on()
+    daemon.start(*daemon.options)
+    traffic.goes_on()
+
+
+def test_an_upgrade_brings_another_program_and_so_does_the_way_back(
+    balancer: Balancer, traffic: Traffic, next_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a package does it: another daemon starts, with another object."""
+    daemon = balancer.daemon
+    before = daemon.client.status().xdp.program
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(loading, "object_path", lambda name="kernlb": next_version)
+        daemon.stop()
         daemon.start(*daemon.options)
+        assert ttl_of_pings(balancer, traffic) == 63
+        assert daemon.client.status().xdp.program != before
         traffic.goes_on()
+    daemon.kill()
+    daemon.start(*daemon.options)
+    assert ttl_of_pings(balancer, traffic) == 64
+    assert daemon.client.status().xdp.program == before
+    traffic.goes_on()
 
 
-def test_connections_are_still_counted_where_they_are(balancer: Balancer, traffic: Traffic) -> None:
-    for method in METHODS:
-        counted = balancer.active(f"echo-{method}")
-        assert sum(counted.values()) == EACH
-        held = [each.server for each in traffic.sessions[METHODS.index(method) * EACH :][:EACH]]
-        assert counted == {role: held.count(role) for role in ("server1", "server2")}
+def ttl_of_pings(balancer: Balancer, traffic: Traffic) -> int:
+    said = balancer.lab.exec("client", ["ping", "-c1", "-W5", str(traffic.vip)]).stdout
+    found = re.search(r"ttl=(\d+)", said)
+    assert found, said
+    return int(found[1])
+
+
+def test_connections_are_counted_where_they_are(balancer: Balancer, traffic: Traffic) -> None:
+    for name, sessions in traffic.sessions.items():
+        held = [session.server for session in sessions]
+        expected = {role: held.count(role) for role in ("server1", "server2")}
+        assert sum(expected.values()) == EACH
+        assert balancer.active(name) == expected
+
+
+def test_no_packet_was_dropped(balancer: Balancer, traffic: Traffic) -> None:
+    packets = balancer.daemon.client.status().xdp.packets
+    assert {reason: packets[reason] for reason in LOST} == dict.fromkeys(LOST, 0)

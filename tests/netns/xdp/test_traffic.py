@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from kernlb.lab.load import Stream, share_by_server
+from kernlb.lab.background import Stream
+from kernlb.lab.load import share_by_server
 from kernlb.lab.topology import IPAddress
 from tests.netns.traffic import ways
 from tests.netns.traffic.balancer import EQUAL, WEIGHTS, Balancer
