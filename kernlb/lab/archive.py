@@ -117,7 +117,7 @@ def _configured() -> str:
 
 
 def _run(argv: Sequence[str], cwd: Path | None = None) -> str:
-    environ = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    environ = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, cwd=cwd, timeout=400, check=False, env=environ

@@ -1,4 +1,4 @@
-"""Every program before the verifier of this machine's kernel, and of a stock one.
+"""Every program before the verifier of this machine's kernel and of a stock one, and attached.
 
 `-rP` shows how many instructions the verifier walked through; it gives up at a million.
 """
@@ -46,31 +46,16 @@ def verified(programs: Iterable[Program]) -> dict[str, int]:
 
 
 @on_both_kernels
-def test_the_verifier_takes_the_balancer_with_room(_kernel: str, root: Path) -> None:  # noqa: F811
-    with closing(load(root, SIZES)) as loaded:
-        numbers = verified(loaded.programs.values())
-    assert numbers.keys() == {"kernlb", "explain", "sweep"}
-    assert max(numbers.values()) < MOST // ROOM
-
-
-@on_both_kernels
-def test_the_verifier_takes_the_ends_of_tunnels_with_room(_kernel: str) -> None:
-    with Object.open(object_path(decap.NAME)) as loadable:
-        loadable.allow_fragments()
-        loadable.load()
-        numbers = verified(map(loadable.program, loadable.program_names))
-    assert numbers.keys() == {"decap", "pass"}
-    assert max(numbers.values()) < MOST // ROOM
-
-
-@on_both_kernels
-def test_the_balancer_goes_on_an_interface_and_off(
+def test_the_balancer_is_taken_with_room_and_goes_on_an_interface(
     _kernel: str,
     root: Path,  # noqa: F811
     hosts: Hosts,  # noqa: F811
 ) -> None:
     with closing(load(root, SIZES)) as loaded:
+        numbers = verified(loaded.programs.values())
         program = loaded.programs["kernlb"].program_id
+    assert numbers.keys() == {"kernlb", "explain", "sweep"}
+    assert max(numbers.values()) < MOST // ROOM
     inside(hosts.here, lambda: attach(root, "kl0"))
     (found,) = inside(hosts.here, lambda: attached(root))
     assert (found.interface, found.mode, found.program_id) == ("kl0", Mode.NATIVE, program)
@@ -79,24 +64,24 @@ def test_the_balancer_goes_on_an_interface_and_off(
 
 
 @on_both_kernels
-def test_the_end_of_tunnels_goes_on_an_interface_and_off(
+def test_the_ends_of_tunnels_are_taken_with_room_and_go_on_interfaces(
     _kernel: str,
     hosts: Hosts,  # noqa: F811
 ) -> None:
+    with Object.open(object_path(decap.NAME)) as loadable:
+        loadable.allow_fragments()
+        loadable.load()
+        numbers = verified(map(loadable.program, loadable.program_names))
+    assert numbers.keys() == {"decap", "pass"}
+    assert max(numbers.values()) < MOST // ROOM
     wanted = decap.Decap((ip_address("198.18.7.1"),))
     inside(hosts.here, lambda: decap.attach("kl0", wanted))
     status = inside(hosts.here, lambda: decap.status("kl0"))
     assert status is not None
     assert (status.mode, status.decap.ends) == (Mode.NATIVE, wanted.ends)
+    inside(hosts.there, lambda: decap.hold_pass(["kl1"]))
+    state = inside(hosts.there, lambda: xdp_state(socket.if_nametoindex("kl1")))
+    assert state is not None
+    assert state.mode is Mode.NATIVE
     assert inside(hosts.here, lambda: decap.detach("kl0"))
     assert inside(hosts.here, lambda: decap.status("kl0")) is None
-
-
-@on_both_kernels
-def test_pass_goes_on_an_interface(_kernel: str, hosts: Hosts) -> None:  # noqa: F811
-    def hold() -> Mode | None:
-        decap.hold_pass(["kl0"])
-        state = xdp_state(socket.if_nametoindex("kl0"))
-        return state and state.mode
-
-    assert inside(hosts.here, hold) is Mode.NATIVE
