@@ -6,8 +6,8 @@
  * look-up reads two cache lines as a rule and eight entries at most, an insert costs no more, and a
  * full table is as fast as an empty one; the kernel's LRU hash is none of these.  The price: a new
  * flow may find all eight places taken.  Then what has expired goes first, then what has not got
- * beyond its first packet (a SYN flood drives out itself).  What is established is never driven
- * out: the new flow gets no entry, and that is counted.
+ * beyond its first packet (a SYN flood drives out itself), then what is closed.  What is established
+ * is never driven out: the new flow gets no entry, and that is counted.
  *
  * No locks.  An entry's word is claimed by compare-and-swap, its key written, the word published;
  * whoever takes an entry out of use does so by compare-and-swap too, and he alone uncounts it.
@@ -350,11 +350,23 @@ static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u3
 	return now - conn->seen > ORPHAN_TICKS && !connection_of(index, &found, family);
 }
 
-/* How readily an entry gives way: the larger, the sooner; 0: not at all. */
+static __always_inline bool is_closed(union conn_word word)
+{
+	return word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE;
+}
+
+#define YIELDS_FIRST 0xffffffff
+#define YIELDS_BEFORE_CLOSED 0x80000000
+
+/*
+ * How readily an entry gives way: the larger, the sooner; 0: not at all.  What has expired, then
+ * half-open ones, then closed ones, each the oldest first.
+ */
 __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 {
 	struct conn *conn = conn_at(index, family);
 	union conn_word word;
+	struct found found;
 	__u32 age;
 
 	if (!conn)
@@ -362,32 +374,51 @@ __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 	word.word = READ_ONCE(conn->word.word);
 	if (word.flags & CONN_BUSY)
 		return 0;
-	if (word.flags & CONN_REVERSE)
-		return is_orphan(conn, index, now, family) ? 0xffffffff : 0;
-	if (is_expired(conn, word, now))
-		return 0xffffffff;
 	age = now - READ_ONCE(conn->seen);
-	return is_half_open(word) ? age + 1 : 0;
+	if (word.flags & CONN_REVERSE) {
+		if (!connection_of(index, &found, family))
+			return age > ORPHAN_TICKS ? YIELDS_FIRST : 0;
+		return is_closed(found.word) ? 1 : 0;
+	}
+	if (is_expired(conn, word, now))
+		return YIELDS_FIRST;
+	if (is_half_open(word))
+		return YIELDS_BEFORE_CLOSED + age;
+	return is_closed(word) ? age + 1 : 0;
 }
 
-/* A free place, the first choice rather than the second. */
+struct vacancy {
+	__u32 index; /* of a free place, or NONE */
+	__u32 used;
+};
+
+static __always_inline struct vacancy vacancy_in(__u32 number, const __u8 family)
+{
+	struct vacancy found = { .index = NONE };
+	void *bucket = bucket_at(number, family);
+	int way;
+
+	if (!bucket)
+		return found;
+#pragma unroll
+	for (way = CONN_WAYS - 1; way >= 0; way--) {
+		if (READ_ONCE(way_of(bucket, way, family)->word.word))
+			found.used++;
+		else
+			found.index = number * CONN_WAYS + way;
+	}
+	return found;
+}
+
+/* The first choice while half of it is free, for look-ups begin there; else the emptier one. */
 static __always_inline __u32 free_place(__u64 hash, const __u8 family)
 {
-	int choice, way;
+	struct vacancy first = vacancy_in(bucket_of(hash, 0, family), family), second;
 
-#pragma unroll
-	for (choice = 0; choice < 2; choice++) {
-		__u32 number = bucket_of(hash, choice, family);
-		void *bucket = bucket_at(number, family);
-
-		if (!bucket)
-			return NONE;
-#pragma unroll
-		for (way = 0; way < CONN_WAYS; way++)
-			if (!READ_ONCE(way_of(bucket, way, family)->word.word))
-				return number * CONN_WAYS + way;
-	}
-	return NONE;
+	if (first.used <= CONN_WAYS / 2)
+		return first.index;
+	second = vacancy_in(bucket_of(hash, 1, family), family);
+	return second.used < first.used ? second.index : first.index;
 }
 
 /* None is free: whoever yields most readily of the eight. */

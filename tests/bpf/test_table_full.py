@@ -106,6 +106,41 @@ def test_what_has_expired_gives_way(tiny: World, family: int, protocol: str) -> 
     assert 60000 in {each.sport for each in tiny.connections(family)}
 
 
+@pytest.mark.parametrize("method", ("dsr", "nat"))
+@FAMILIES
+def test_what_is_closed_gives_way(tiny: World, family: int, method: str) -> None:
+    """With its answers, where it has any; what is established stays."""
+    service = tiny.service("tcp", family)
+    server = service.add(SERVER[family], forwarding=method)
+    for port in range(1000, 1040):
+        tiny.send(frame(request("tcp", family, sport=port)))
+        tiny.send(frame(request("tcp", family, sport=port, flags="A")))
+    before = [each.sport for each in tiny.connections(family)]
+    closed = before[0]
+    tiny.send(frame(request("tcp", family, sport=closed, flags="R")))
+    taken = 0
+    for port in range(50000, 50020):
+        taken += tiny.send(frame(request("tcp", family, sport=port))).reasons == {"forwarded": 1}
+    now = {each.sport for each in tiny.connections(family)}
+    assert taken and closed not in now
+    assert set(before[1:]) <= now
+    assert sum(tiny.load(server.id)[:2]) == len(now)
+
+
+@FAMILIES
+def test_half_open_ones_give_way_before_closed_ones(tiny: World, family: int) -> None:
+    tiny.service("tcp", family).add(SERVER[family])
+    closed, half_open, *_ = fill(tiny, "tcp", family)
+    tiny.send(frame(request("tcp", family, sport=closed, flags="R")))
+    (entry,) = [each for each in tiny.connections(family) if each.sport == half_open]
+    tiny.forget(entry)
+    tiny.send(frame(request("tcp", family, sport=half_open)))
+    for port in range(50000, 50010):
+        tiny.send(frame(request("tcp", family, sport=port)))
+    now = {each.sport for each in tiny.connections(family)}
+    assert closed in now and half_open not in now
+
+
 @FAMILIES
 def test_a_known_flow_needs_no_more_room(tiny: World, family: int) -> None:
     server = tiny.service("tcp", family).add(SERVER[family])
