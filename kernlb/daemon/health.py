@@ -248,4 +248,7 @@ class HealthKeeper:
             self._wanted.clear()
             refs, self._concerned = list(self._concerned), {}
             if refs:
-                await wake(refs, CAUSE)
+                try:
+                    await wake(refs, CAUSE)
+                except OSError as error:  # the audit looks again
+                    self._events.add(f"cannot follow the checks: {error}", CAUSE)

@@ -1,4 +1,4 @@
-"""Results of probes, counted by type of check and outcome. Pure; a probe costs it half a µs."""
+"""Results of probes, counted by type of check and outcome. Pure; a probe costs it a µs at most."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from kernlb import __version__, metrics
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.datapath import Counters, ServerStats, ServiceStats
 from kernlb.intent import AdminMode
+from tests.unit.daemon.health_world import ADDRESSES, health_world
 from tests.unit.daemon.world import World, foreign, key, story, web
 
 WEB = ServiceStats(
@@ -171,3 +172,43 @@ async def test_the_listener_serves_the_page_and_nothing_else(world: World) -> No
                 assert list(text_string_to_metric_families(body.decode()))
     finally:
         await listener.stop()
+
+
+@story
+async def test_health_is_there_where_servers_are_checked(tmp_path: Path) -> None:
+    async with health_world(tmp_path, "one", "two") as (world, backends):
+        await world.start(raw=backends.wish("one", check="none", port=81))
+        assert not [name for name in await scraped(world) if "health" in name]
+        await world.put("web", backends.wish("one", "two"), replace=False)
+        await world.until_weights(one=1, two=1)
+        await backends.die("two")
+        await world.until_weights(one=1)
+        page = await scraped(world)
+        one, two = (
+            {"service": "web", "server": f"{ADDRESSES[name]}:{backends.port}"}
+            for name in ("one", "two")
+        )
+        assert value(page["kernlb_server_up"], **one) == 1
+        assert value(page["kernlb_server_up"], **two) == 0
+        transitions = page["kernlb_health_transitions"]
+        assert value(transitions, **one, to="up") == 1
+        assert value(transitions, **one, to="down") == 0
+        assert value(transitions, **two, to="down") == 1
+        assert value(page["kernlb_health_targets"]) == 2
+        probes = {
+            (each.labels["type"], each.labels["outcome"]): each.value
+            for each in page["kernlb_health_probes"].samples
+        }
+        assert set(probes) == {("tcp", "passed"), ("tcp", "connection refused")}
+        assert probes["tcp", "connection refused"] >= 2
+        durations = page["kernlb_health_probe_duration_seconds"]
+        assert _of(durations, "_count") == sum(probes.values())
+        assert 0 < _of(durations, "_sum") < 10
+        assert _of(page["kernlb_health_lateness_seconds"], "_count") >= sum(probes.values())
+        for name in ("suspended", "suspensions", "partition_held"):
+            assert value(page[f"kernlb_health_{name}"]) == 0
+
+
+def _of(family: Metric, ending: str) -> float:
+    (found,) = [each.value for each in family.samples if each.name.endswith(ending)]
+    return found
