@@ -17,6 +17,7 @@ from kernlb.config.errors import ConfigError
 from kernlb.daemon import main
 from kernlb.daemon.app import App, Options
 from kernlb.daemon.runtime import RuntimeState
+from kernlb.health.probes.exec_door import door_of
 from tests.unit.daemon.world import ref, story, web
 
 
@@ -113,6 +114,39 @@ async def test_sighup_reads_the_files_again(options: Options) -> None:
             return (await status(options))["services"] == {"synced": 2}
 
         await until(both, task)
+
+
+@story
+async def test_servers_are_checked_and_a_reload_takes_settings_of_the_prober(
+    options: Options,
+) -> None:
+    listening = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    check = {"type": "tcp", "port": port, "interval": "100ms", "fall": 1}
+    service = web("127.0.0.1", "127.0.0.2", check=check)  # nobody listens at the second
+    (options.config_dir / "services.d" / "web.yaml").write_text(json.dumps(service))
+    app = App(options)
+    async with listening, running(app, options) as task:
+
+        async def judged() -> bool:
+            now = await status(options)
+            health = now["health"]
+            assert isinstance(health, dict)
+            return (now["serving"], health["targets"], health["down"]) == (1, 2, 1)
+
+        await until(judged, task)
+        assert app._monitor.partition.grace == 30.0
+        (options.config_dir / "kernlb.yaml").write_text(
+            "metrics_listen: false\nhealth: {partition_grace: 7s, concurrent_execs: 3}\n"
+        )
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        async def tuned() -> bool:
+            execs = door_of(asyncio.get_running_loop()).at_once
+            return (app._monitor.partition.grace, execs) == (7.0, 3)
+
+        await until(tuned, task)
+        assert await judged()
 
 
 @story
