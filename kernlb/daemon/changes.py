@@ -184,9 +184,12 @@ class Changes:
                 holds = {each: hold for each, hold in before.items() if each != key}
                 if admin is not None:
                     holds[key] = admin
-                wanted = self._reconciler.desired.intent_of(declaration, holds)
-                draft = self._reconciler.draft([declaration.ref], lambda _: wanted)
-                return change_view(Outcome().add(draft))
+                desired = self._reconciler.desired
+                wanted = desired.intent_of(declaration, holds)
+                outcome = Outcome().add(self._reconciler.draft([declaration.ref], lambda _: wanted))
+                announced = desired.announced(desired.declarations.values(), {name: holds})
+                outcome.vip_ops = await self._reconciler.vips.draft(announced)
+                return change_view(outcome)
             previous = before.get(key)
             outcome = await self._reconciler.hold(declaration, key, admin, _VERBS[mode])
             if outcome.failures:

@@ -140,14 +140,18 @@ class Desired:
         """Services whose VIP is not to be there now, of those whose intent was worked out."""
         return self._health.withdrawn
 
-    def announced(self, declarations: Iterable[Declaration]) -> list[Declaration]:
-        """Those of ``declarations``, in force or not, whose VIP is to be there."""
-        holds, withdraws = self._runtime.holds, self._health.withdraws
-        return [
-            each
-            for each in declarations
-            if each.vip is None or not withdraws(each, holds(each.name))
-        ]
+    def announced(
+        self, declarations: Iterable[Declaration], holds: Mapping[str, Admins] | None = None
+    ) -> list[Declaration]:
+        """Those of ``declarations``, in force or not, whose VIP is to be there; with ``holds`` of
+        services by name in place of those in force."""
+        others, withdraws = holds or {}, self._health.withdraws
+
+        def shown(each: Declaration) -> bool:
+            held = others.get(each.name, self._runtime.holds(each.name))
+            return each.vip is None or not withdraws(each, held)
+
+        return [each for each in declarations if shown(each)]
 
     def _drop_holds(self, name: str, declaration: Declaration | None) -> None:
         """An operator's hold goes with the server it was on, running or not as we were."""

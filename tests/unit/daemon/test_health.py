@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from kernlb.config.health_settings import HealthSettings
-from kernlb.control.protocol import ServerState
+from kernlb.control.protocol import ServerState, SyncState
 from kernlb.daemon.monitoring import tune
 from kernlb.health.fsm import Condition
 from kernlb.health.probes.exec_door import door_of
 from kernlb.intent import AdminMode
 from tests.unit.daemon.health_world import ADDRESSES, CHECK, HealthWorld, health_world
-from tests.unit.daemon.world import key, on, story
+from tests.unit.daemon.world import key, on, ref, story
 
 ONE, TWO, THREE = (ADDRESSES[name] for name in ("one", "two", "three"))
 
@@ -296,6 +296,29 @@ async def test_a_withdrawn_vip_stays_away_over_a_restart(tmp_path: Path) -> None
         assert world.journal == []
         await backends.live("two")
         await world.until(lambda: vip in world.interfaces.addresses)
+
+
+@story
+async def test_to_drain_the_quorum_away_withdraws_the_vip_and_a_dry_run_says_so(
+    tmp_path: Path,
+) -> None:
+    async with health_world(tmp_path, "one", "two") as (world, backends):
+        policy = {"quorum": 2, "withdraw_vip": True}
+        wish = backends.wish("one", "two", health=policy, vip={"interface": "eth0"})
+        vip = on("192.0.2.10")
+        await world.start(web=wish)
+        await world.until(lambda: vip in world.interfaces.addresses)
+        told = world.told()
+        planned = await world.changes.hold("web", TWO, AdminMode.DRAINING, dry_run=True)
+        assert [op.what for op in planned.ops] == ["server", "vip"]
+        world.desired.wake([ref()])
+        assert world.state("web") is SyncState.SYNCED  # a reader works out the intent anew
+        assert (world.told(), _vip(world)) == (told, (True, False))
+        done = await world.changes.hold("web", TWO, AdminMode.DRAINING, dry_run=False)
+        assert done.ops == planned.ops
+        assert _vip(world) == (False, True)
+        await world.changes.hold("web", TWO, None, dry_run=False)
+        assert _vip(world) == (True, False)
 
 
 def _vip(world: HealthWorld) -> tuple[bool, bool]:
