@@ -25,12 +25,12 @@ from kernlb.health.probes import Done, Probe, Running
 from kernlb.health.trust import BEAT, Trust
 
 HISTORY = 8  # results kept of each subject
-FIRST_RATE = 4000.0  # first probes a second, when many are new at once
+FIRST_RATE = 4000.0  # starts a second at most, when many are new or overdue at once
 CANARIES = 4  # others that are asked at once when one begins to fail
 CANARY_INTERVAL = 0.5  # seconds between two such rounds
 AT_ONCE = 256  # probes started before the loop may do something else
 TICK = 0.01  # seconds: of many targets, those due within one are started together
-CROWD = 256  # when more are asked at once, they are spread over their interval the next time
+CROWD = 256  # when more are new at once, they are spread over their interval the next time
 
 
 class Key(NamedTuple):
@@ -111,7 +111,7 @@ class Monitor:
         self._heap: list[tuple[float, int, Subject]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = self._next_tick = 0.0
+        self._timer_due = self._last_tick = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
         self._last_canaries = 0.0
         self._beat: asyncio.TimerHandle | None = None  # while there is anything to watch
@@ -186,7 +186,7 @@ class Monitor:
             heappop(heap)
         if not heap:
             return
-        due = max(heap[0][0], self._next_tick)
+        due = max(heap[0][0], self._last_tick + TICK)
         if self._timer is not None and self._timer_due <= due:
             return
         if self._timer is not None:
@@ -196,9 +196,10 @@ class Monitor:
     def _start_due(self) -> None:
         self._timer = None
         now, heap = self._loop.time(), self._heap
-        for _ in range(AT_ONCE):
+        most = min(AT_ONCE, int(FIRST_RATE * max(TICK, now - self._last_tick)))
+        self._last_tick = now
+        for _ in range(most):
             if not heap or heap[0][0] > now:
-                self._next_tick = now + TICK
                 break
             due, order, subject = heappop(heap)
             if order == subject.order:
@@ -287,14 +288,9 @@ class Monitor:
         self._beat = self._loop.call_at(now + BEAT, self._heartbeat)
 
     def _begin_anew(self, now: float) -> None:
-        """We were not there: what is under way is void, and what is overdue is spread again."""
+        """We were not there: what is under way is void. What is overdue starts by and by."""
         for subject in self.subjects.values():
             if subject.running is not None:
                 self._give_up(subject)
                 self._plan(subject, now)
-        overdue = [each for each in self.subjects.values() if each.due < now and not each.running]
-        overdue.sort(key=lambda subject: subject.due)
-        for number, subject in enumerate(overdue):
-            subject.spread = len(overdue) > CROWD
-            self._plan(subject, now + number / FIRST_RATE)
         self._arm()
