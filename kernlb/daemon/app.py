@@ -25,6 +25,7 @@ from kernlb.control.protocol import DatapathStatus
 from kernlb.control.server import ControlServer
 from kernlb.daemon import host, notify
 from kernlb.daemon.audit import Audit
+from kernlb.daemon.carrying import Carrying
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired
@@ -36,6 +37,7 @@ from kernlb.daemon.leftovers import Leftovers
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.monitoring import make_monitor, tune
 from kernlb.daemon.probe_counts import ProbeCounts
+from kernlb.daemon.passive import PassiveWatch
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
@@ -43,6 +45,9 @@ from kernlb.daemon.vips import AddressDoor, VipKeeper
 from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
+from kernlb.datapath.ipvs.probing import ProbeServices
+from kernlb.datapath.probing import Carrier
+from kernlb.datapath.xdp.hop_door import HopDoor
 from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind
 from kernlb.store import Store
@@ -96,12 +101,14 @@ class App:
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
+        self._carrying = Carrying(self._carrier, HopDoor, options.state_dir, self._events)
+        self._look_for_leftovers = self._leftovers()
         self._health = HealthKeeper(
             self._datapaths,
             self._runtime,
             self._events,
-            lambda declaration, server: None,
-            self._leftovers(),
+            self._carrying.carry,
+            self._look,
         )
         counts = ProbeCounts()
         self._monitor = make_monitor(self._settings.health, self._health, counts)
@@ -147,6 +154,7 @@ class App:
             if self._options.flush_on_stop and self._stopping.is_set():
                 await self._flush()  # a failed start is no stop
             self._monitor.stop()
+            self._carrying.close()
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
@@ -167,10 +175,20 @@ class App:
                 tasks.create_task(self._deadlines.run(), name="deadlines"),
                 tasks.create_task(self._reloads(), name="reload"),
                 tasks.create_task(self._health.run(self._reconciler.wake), name="health"),
+                tasks.create_task(self._carrying.run(), name="probes at a VIP"),
                 tasks.create_task(notify.watchdog(), name="watchdog"),
             ]
             if self._xdp is not None:
                 running.append(tasks.create_task(self._xdp.run(), name="xdp"))
+                passive = PassiveWatch(
+                    self._xdp.datapath,
+                    lambda: self._reconciler.desired.declarations.values(),
+                    self._events,
+                    self._health.again,
+                    time.monotonic,
+                )
+                self._health.ejected = passive.ejected
+                running.append(tasks.create_task(passive.run(), name="passive"))
             await self._stopping.wait()
             for task in running:
                 task.cancel()
@@ -188,6 +206,20 @@ class App:
             except OSError as error:
                 self._events.add(f"cannot reload: {error}", "reload")
             notify.notify("READY=1", f"STATUS={self._summary()}")
+
+    def _look(self, declared: Mapping[str, Declaration]) -> None:
+        self._look_for_leftovers(declared)
+        self._carrying.follow(declared)
+
+    def _carrier(self, kind: DatapathKind) -> Carrier | None:
+        datapath = self._datapaths.get(kind)
+        if isinstance(datapath, IPVSDatapath):
+            return ProbeServices(datapath)
+        if self._xdp is None or kind is not DatapathKind.XDP:
+            return None
+        from kernlb.datapath.xdp.probing import ProbeProgram
+
+        return ProbeProgram()
 
     def _leftovers(self) -> Callable[[Mapping[str, Declaration]], None]:
         if isinstance(self._datapaths.get(DatapathKind.IPVS), IPVSDatapath):

@@ -7,8 +7,10 @@ them out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from kernlb.model import IPAddress
 
@@ -166,14 +168,25 @@ SimpleCheck = (
 Check = SimpleCheck | Several
 
 
+class Way(NamedTuple):
+    """Of a probe at the VIP, as it is now: the address of ours that the server is to answer, and
+    why packets cannot be carried, "" where they can."""
+
+    source: IPAddress | None
+    trouble: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """The forwarding path of a probe at the VIP: packets with ``mark`` to ``vip`` go to exactly
-    one server. ``source`` is the address of ours that the server is to answer."""
+    one server. ``look`` says how it is now; ``hint`` what to look at on a server that answers at
+    its own address only."""
 
     mark: int
     vip: IPAddress
-    source: IPAddress
+    source: IPAddress | None = field(default=None, compare=False)
+    look: Callable[[], Way] | None = field(default=None, compare=False, repr=False)
+    hint: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

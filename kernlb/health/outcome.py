@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     UNREACHABLE = "unreachable"  # no route, no neighbour, or ICMP says so
     PROTOCOL_UNREACHABLE = "protocol unreachable"  # a tunnel server without the tunnel's device
     PROHIBITED = "administratively prohibited"
+    PATH_WRONG = "does not answer at the VIP"  # and does at its own address
     NO_REPLY = "no reply"
     WRONG_SOURCE = "reply from another address or port"
 

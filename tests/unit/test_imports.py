@@ -258,7 +258,9 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.datapath.xdp.asking",  # if_indextoname
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
         "kernlb.datapath.xdp.decap",  # if_nametoindex
+        "kernlb.datapath.own_addresses",
         "kernlb.datapath.xdp.hop_door",
+        "kernlb.datapath.xdp.probing",  # if_nameindex
         "kernlb.health.probes.*",
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from kernlb.datapath import Failure, Features, ServiceStats
-from kernlb.datapath.ipvs import replies, requests, settings
+from kernlb.datapath.ipvs import probing, replies, requests, settings
 from kernlb.datapath.ipvs.applying import Applying
 from kernlb.datapath.ipvs.features import Probe, is_probe
 from kernlb.datapath.ipvs.netlink import Netlink
@@ -54,7 +54,12 @@ class IPVSDatapath:
 
     def services(self) -> list[VirtualService]:
         found = replies.services(self._netlink.dump(requests.ALL_SERVICES))
-        return [service for service in found if not is_probe(service)]
+        return [each for each in found if not is_probe(each) and not probing.is_ours(each)]
+
+    def probing(self) -> list[VirtualService]:
+        """The services that carry health probes, which are none of those above."""
+        found = replies.services(self._netlink.dump(requests.ALL_SERVICES))
+        return [each for each in found if probing.is_ours(each)]
 
     def read(self, keys: Iterable[ServiceKey]) -> dict[ServiceKey, ServiceState]:
         states = {}

@@ -244,7 +244,7 @@ def _pinger_of(loop: asyncio.AbstractEventLoop, version: int) -> _Pinger:
 
 
 def _ancillary_of(target: Target) -> list[tuple[int, int, bytes]]:
-    if target.carried is None:
+    if target.carried is None or target.carried.source is None:
         return []
     source = target.carried.source.packed
     mark = (socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", target.carried.mark))

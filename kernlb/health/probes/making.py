@@ -43,6 +43,16 @@ def make_probe(
         from kernlb.health.probes.several import SeveralProbe
 
         return SeveralProbe(check, timeout, target, loop, make_probe)
+    if target.carried is not None:
+        from kernlb.health.probes.carried import CarriedProbe
+
+        return CarriedProbe(check, timeout, target, loop, _make_plain)
+    return _make_plain(check, timeout, target, loop)
+
+
+def _make_plain(
+    check: Check, timeout: float, target: Target, loop: asyncio.AbstractEventLoop
+) -> Probe:
     module, name = PROBES[type(check)]
     probe: Probe = getattr(import_module(f"kernlb.health.probes.{module}"), name)(
         check, timeout, target, loop

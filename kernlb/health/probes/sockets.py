@@ -58,7 +58,8 @@ class Dial:
         chosen = there[1] in _chosen_ports()
         if target.carried is None:
             return cls(family, there, chosen=chosen)
-        return cls(family, there, target.carried.mark, str(target.carried.source), chosen)
+        source = str(target.carried.source) if target.carried.source is not None else None
+        return cls(family, there, target.carried.mark, source, chosen)
 
     def open(self, kind: int = socket.SOCK_STREAM) -> socket.SocketType:
         """A non-blocking socket, marked and bound as it must be; a stream is reset when it is

@@ -71,6 +71,10 @@ _FUNCTIONS = {
     "bpf_xdp_attach": (c_int, (c_int, c_int, c_uint32, c_void_p)),
     "bpf_xdp_detach": (c_int, (c_int, c_uint32, c_void_p)),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_tc_hook_create": (c_int, (c_void_p,)),
+    "bpf_tc_attach": (c_int, (c_void_p, c_void_p)),
+    "bpf_tc_detach": (c_int, (c_void_p, c_void_p)),
+    "bpf_tc_query": (c_int, (c_void_p, c_void_p)),
 }
 
 
