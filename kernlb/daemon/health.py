@@ -47,6 +47,7 @@ class HealthKeeper:
         self._events = events
         self._look = look
         self.monitor: Monitor  # from use() on
+        self.ejected: Callable[[ServiceRef, ServerKey], bool] = lambda ref, server: False
         self.services: Mapping[ServiceRef, Service] = {}
         self._watchers: dict[Key, list[tuple[ServiceRef, ServerKey]]] = {}
         self._withdrawn: set[ServiceRef] = set()
@@ -149,7 +150,7 @@ class HealthKeeper:
             return seen
         heard = subject.state.last_good is not None
         return seen._replace(
-            condition=self._condition(service, watched, subject, now),
+            condition=self._condition(service, server.key, watched, subject, now),
             percent=subject.wish.percent if heard else seen.percent,
             leaving=subject.wish.leaving,
             last_good=subject.state.last_good,
@@ -157,21 +158,28 @@ class HealthKeeper:
         )
 
     def _condition(
-        self, service: Service, watched: Watched, subject: Subject, now: float
+        self,
+        service: Service,
+        server: ServerKey,
+        watched: Watched,
+        subject: Subject,
+        now: float,
     ) -> Condition:
         limits = service.declaration.health.damping
         watched.flapping = damping.settled(watched.flapping, limits, now)
         condition = fsm.seen_by(watched.begins, subject.state.condition)
+        if condition.good and self.ejected(service.declaration.ref, server):
+            return Condition.HELD
         return damping.damped(watched.flapping, condition)
 
     # -- what readers ask
 
-    def condition(self, service: Service, watched: Watched) -> Condition:
+    def condition(self, service: Service, server: ServerKey, watched: Watched) -> Condition:
         """A server as its service sees it now."""
         subject = self.monitor.subjects.get(watched.key)
         if subject is None:
             return watched.begins
-        return self._condition(service, watched, subject, self.monitor.now)
+        return self._condition(service, server, watched, subject, self.monitor.now)
 
     def sharing(self, key: Key) -> int:
         """How many servers of services one probe speaks for."""
@@ -239,6 +247,11 @@ class HealthKeeper:
             each.flapping = damping.settled(each.flapping, service.declaration.health.damping, now)
         self._release_later(ref)
         self._concerned[ref] = None
+        self._wanted.set()
+
+    def again(self, refs: Sequence[ServiceRef]) -> None:
+        """Have services judged anew: something that is no probe has spoken of their servers."""
+        self._concerned.update(dict.fromkeys(ref for ref in refs if ref in self.services))
         self._wanted.set()
 
     async def run(self, wake: Wake) -> None:

@@ -110,7 +110,7 @@ class HealthOverview:
     def _servers(self) -> Iterator[ServerFigures]:
         for service in self._keeper.services.values():
             for key, watched in service.watched.items():
-                up = self._keeper.condition(service, watched).good
+                up = self._keeper.condition(service, key, watched).good
                 went = {str(condition): count for condition, count in watched.went.items()}
                 yield ServerFigures(service.declaration.name, str(key), up, went)
 
@@ -132,9 +132,9 @@ class HealthOverview:
     ) -> ServerHealth:
         keeper, now, clock = self._keeper, self._keeper.monitor.now, self._clock()
         subject = keeper.monitor.subjects[watched.key]
-        condition = keeper.condition(service, watched)
+        condition = keeper.condition(service, key, watched)
         since = subject.state.since
-        if condition is Condition.HELD:
+        if watched.flapping.held:
             since = watched.flapping.changes[-1]
         return ServerHealth(
             server=str(key),
@@ -180,7 +180,9 @@ def _why(
     now: float,
 ) -> str:
     parts = []
-    if condition is Condition.HELD:
+    if condition is Condition.HELD and not watched.flapping.held:
+        parts.append("ejected: the datapath sees that clients get no answer")
+    elif condition is Condition.HELD:
         limits = service.declaration.health.damping
         due = damping.release(watched.flapping, limits) or now
         parts.append(f"it flaps; let go in {max(0.0, due - now):.0f} s unless it changes again")
