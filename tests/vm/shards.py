@@ -21,7 +21,7 @@ from tests.vm.stream import StreamReader
 
 DURATIONS = "kernlb/ipvs-module-seconds"
 GUESSED_SECONDS = 30.0
-SILENCE = 400.0  # longer than the longest a single phase of a test may take in the guest
+SILENCE = 1000.0  # longer than the longest a single phase of a test may take in the guest
 PLUGINS_OFF = ("cacheprovider", "terminalprogress")
 
 
