@@ -26,8 +26,10 @@ LONG = 900  # seconds: longer than a test
 
 class Side(Protocol):
     ground: Ground
-    datapath: Datapath
     keeps_from_now: bool  # what `keep` says holds for all there is; else from their next packet on
+
+    @property
+    def datapath(self) -> Datapath: ...
 
     def keep(self, seconds: int) -> None:
         """For how long it keeps a connection in FIN_WAIT, and one of UDP."""

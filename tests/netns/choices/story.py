@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 from kernlb.model import (
     AddressKey,
@@ -22,10 +23,11 @@ from kernlb.model import (
     ServerKey,
     VirtualService,
 )
-from kernlb.plan import AddServer, AddService, EditServer, EditService, Op, RemoveServer
+from kernlb.plan import EditServer, EditService, Op, RemoveServer
 from tests.netns.choices.ground import GATEWAY_MAC, SERVERS, mac_of
 from tests.netns.choices.packets import Packet, client
-from tests.netns.choices.sides import LONG, Loads, Side, loads, settle
+from tests.netns.choices.sides import LONG, Side, loads
+from tests.netns.choices.together import Together
 from tests.netns.traffic.wait import wait_for
 
 SERVER_PORT = 8080
@@ -37,9 +39,8 @@ LAST = 40  # steps at the end; what dsr then ends for good need not expire
 SHORT = {L4Protocol.TCP: 1, L4Protocol.UDP: 2}  # seconds
 FRESH = 4.0  # seconds; a connection that was reset is forgotten ten after it
 TURNS = (Scheduler.RR, Scheduler.WRR, Scheduler.LC, Scheduler.WLC)
-
-
-Outcome = tuple[str, Packet] | None
+# One row for all: nat cannot tell apart two services, one server, one port of a client's.
+_ports = count(2000)
 
 
 @dataclass
@@ -62,19 +63,14 @@ class Story:
         forwarding: Forwarding,
         seed: int,
     ) -> None:
-        self.sides, self.key, self.forwarding = sides, key, forwarding
+        self.key, self.forwarding = key, forwarding
         self.random = random.Random(seed)
-        self.service = VirtualService(key, scheduler)
-        self.servers: dict[ServerKey, RealServer] = {}
+        self.all = Together(sides, VirtualService(key, scheduler))
+        self.servers, self.history = self.all.servers, self.all.history
         self.fresh = list(SERVERS[key.address.version])
         self.open: dict[int, Connection] = {}  # by the client's port
-        self.next_port = 2000
         self.reset_at: float | None = None  # the first reset whose connection is still there
-        self.history: list[str] = []
         self.decided = self.refused = self.step = self.last = 0
-        self._keep(LONG, from_now=False)
-        self._keep(LONG, from_now=True)
-        self._apply(AddService(self.service))
 
     # Servers.
 
@@ -85,7 +81,7 @@ class Story:
         lower, upper = 0, 0
         if weight is None:
             weight, (lower, upper) = self.random.choice(WEIGHTS), self._limits(0.3)
-        self._set(
+        self.all.set(
             RealServer(
                 address=self.fresh.pop(0),
                 port=self._port,
@@ -101,15 +97,15 @@ class Story:
             server = self._some_server()
             del self.servers[server.key]
             self.open = {k: c for k, c in self.open.items() if c.server != server.key}
-            self._apply(RemoveServer(self.key, server))
+            self.all.apply(RemoveServer(self.key, server))
 
     def weigh(self) -> None:
-        self._set(replace(self._some_server(), weight=self.random.choice(NEW_WEIGHTS)))
+        self.all.set(replace(self._some_server(), weight=self.random.choice(NEW_WEIGHTS)))
 
     def limit(self) -> None:
         server = self._some_server()
         lower, upper = self._limits(0.6)
-        self._set(replace(server, lower_threshold=lower, upper_threshold=upper))
+        self.all.set(replace(server, lower_threshold=lower, upper_threshold=upper))
 
     def change_several(self) -> None:
         """In one go, as a document does that is applied."""
@@ -119,13 +115,14 @@ class Story:
             if changed != server:
                 ops.append(EditServer(self.key, server, changed))
                 self.servers[changed.key] = changed
-        self._apply(*ops)
+        self.all.apply(*ops)
 
     def reschedule(self) -> None:
-        changed = replace(self.service, scheduler=self.random.choice(TURNS))
-        if changed != self.service:
-            before, self.service = self.service, changed
-            self._apply(EditService(before, changed))
+        before = self.all.service
+        changed = replace(before, scheduler=self.random.choice(TURNS))
+        if changed != before:
+            self.all.service = changed
+            self.all.apply(EditService(before, changed))
 
     # Connections.
 
@@ -133,7 +130,7 @@ class Story:
         if len(self.open) >= MOST_OPEN:
             self.close()
             return
-        port, self.next_port = self.next_port, self.next_port + 1
+        port = next(_ports)
         source = client(self.key.address.version, self.random.randint(1, 200))
         packet = Packet(self.key.protocol, source, port, self.key.address, self.key.port, "S")
         if self.key.protocol is L4Protocol.UDP:
@@ -191,16 +188,16 @@ class Story:
         if self.key.protocol is L4Protocol.UDP:
             leaving = set(self.random.sample(list(self.open), len(self.open) // 2))
         staying = [each for port, each in self.open.items() if port not in leaving]
-        self._keep(SHORT[self.key.protocol], from_now=False)
+        self.all.keep(SHORT[self.key.protocol], from_now=False)
         self._repeat([self.open[port] for port in leaving])
-        self._keep(LONG, from_now=False)
+        self.all.keep(LONG, from_now=False)
         if self.key.protocol is L4Protocol.UDP:
             self._repeat(staying)
-        self._keep(SHORT[self.key.protocol], from_now=True)
+        self.all.keep(SHORT[self.key.protocol], from_now=True)
         self.open = {each.first.sport: each for each in staying}
-        for side in self.sides:
+        for side in self.all.sides:
             wait_for(partial(self._have_left, side), 30, "connections expire")
-        self._keep(LONG, from_now=True)
+        self.all.keep(LONG, from_now=True)
 
     def _revive(self, connection: Connection) -> None:
         """Over as it is, to FIN_WAIT, which ends sooner: by a SYN of the server's own."""
@@ -220,11 +217,6 @@ class Story:
     def _repeat(self, connections: Iterable[Connection]) -> None:
         for each in connections:
             self._say(each, "A" if each.first.flags else "")
-
-    def _keep(self, seconds: int, *, from_now: bool) -> None:
-        for side in self.sides:
-            if side.keeps_from_now is from_now:
-                side.keep(seconds)
 
     # The telling.
 
@@ -247,24 +239,15 @@ class Story:
             act = self.random.choice(acts)
             self.history.append(act.__name__)
             act()
-            self.compare()
+            self.all.compare()
             if self._is_late() and self.forwarding is not Forwarding.NAT:
                 return
             if (self.step % CHAPTER == CHAPTER - 1 and self.step + 1 < steps) or self._is_late():
                 self.leave()
-                self.compare()
-
-    def compare(self) -> None:
-        """Each balancer counts the same connections on the same servers."""
-        first, *others = self.sides
-        for other in others:
-            deadline = time.monotonic() + 5  # IPVS unbinds what began again at its next tick
-            while (one := loads(first, self.key)) != (two := loads(other, self.key)):
-                assert time.monotonic() < deadline, self._told(f"{_text(one)}\n{_text(two)}")
-            assert set(one) == set(self.servers)
+                self.all.compare()
 
     def _begin(self, packet: Packet) -> None:
-        arrived = self._pass(packet)
+        arrived = self.all.pass_on(packet)
         if arrived is None:
             self.refused += 1
             return
@@ -277,44 +260,15 @@ class Story:
         packet, server = connection.first, connection.server
         if from_server:
             said = Packet(packet.protocol, *server, packet.source, packet.sport, flags)
-            arrived = self._pass(said if packet.flags else said.saying(""))
+            arrived = self.all.pass_on(said if packet.flags else said.saying(""))
             back = replace(said, source=packet.destination, sport=packet.dport)
             assert arrived == (GATEWAY_MAC, back if packet.flags else back.saying(""))
         else:
-            arrived = self._pass(packet.saying(flags))
+            arrived = self.all.pass_on(packet.saying(flags))
             strayed = f"{packet} with {flags} strayed from {server} to {arrived}"
-            assert arrived and arrived[0] == mac_of(server.address), self._told(strayed)
+            assert arrived and arrived[0] == mac_of(server.address), self.all.told(strayed)
         if flags and not connection.closing and self.key.protocol is L4Protocol.TCP:
             connection.said = flags[0]
-
-    def _pass(self, packet: Packet) -> Outcome:
-        """To all; what comes of it, the same everywhere. None: it is refused by the VIP."""
-        outcomes = [side.ground.pass_on(packet) for side in self.sides]
-        wanted = [None if each[1].source == packet.destination else each for each in outcomes]
-        assert all(each == wanted[0] for each in wanted), self._told(f"{packet} -> {outcomes}")
-        return wanted[0]
-
-    def _told(self, what: str) -> str:
-        counted = [loads(side, self.key) for side in self.sides]
-        servers = [
-            f"{key}: weight {each.weight}, {each.lower_threshold}..{each.upper_threshold}, "
-            f"counted {[every.get(key) for every in counted]}"
-            for key, each in self.servers.items()
-        ]
-        lately = ", ".join(self.history[-12:])
-        return "\n".join([f"{self.service.scheduler} {what}", *servers, f"after {lately}"])
-
-    def _apply(self, *ops: Op) -> None:
-        for side in self.sides:
-            settle(side, ops)
-
-    def _set(self, server: RealServer) -> None:
-        before = self.servers.get(server.key)
-        if before == server:
-            return
-        self.servers[server.key] = server
-        add = AddServer(self.key, server)
-        self._apply(add if before is None else EditServer(self.key, before, server))
 
     @property
     def _may_end(self) -> bool:
@@ -345,7 +299,3 @@ class Story:
     def _some_connection(self, *, closing: bool) -> Connection | None:
         some = [each for each in self.open.values() if each.closing is closing]
         return self.random.choice(some) if some else None
-
-
-def _text(loads: Loads) -> str:
-    return "{" + ", ".join(f"{k}: {v}" for k, v in sorted(loads.items())) + "}"

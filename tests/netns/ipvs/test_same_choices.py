@@ -64,7 +64,7 @@ def test_a_connection_that_begins_again_is_scheduled_beside_the_old_one(sides: S
     first, second = story.open
     story.begin_again(second)
     story.begin_again(first)
-    story.compare()
+    story.all.compare()
 
 
 @pytest.mark.parametrize("version", (4, 6))
