@@ -39,8 +39,7 @@ LAST = 40  # steps at the end; what dsr then ends for good need not expire
 SHORT = {L4Protocol.TCP: 1, L4Protocol.UDP: 2}  # seconds
 FRESH = 4.0  # seconds; a connection that was reset is forgotten ten after it
 TURNS = (Scheduler.RR, Scheduler.WRR, Scheduler.LC, Scheduler.WLC)
-# One row for all: nat cannot tell apart two services, one server, one port of a client's.
-_ports = count(2000)
+_ports = count(2000)  # of all stories: one of a client's to two services would be ambiguous in nat
 
 
 @dataclass
