@@ -36,8 +36,8 @@ from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.leftovers import Leftovers
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.monitoring import make_monitor, tune
-from kernlb.daemon.probe_counts import ProbeCounts
 from kernlb.daemon.passive import PassiveWatch
+from kernlb.daemon.probe_counts import ProbeCounts
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
