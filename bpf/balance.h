@@ -162,7 +162,11 @@ static __always_inline __u8 first_state(const struct packet *p)
 	}
 }
 
-/* An entry for a server's answers; which connection's, it does not know yet. */
+/*
+ * An entry for a server's answers; which connection's, it does not know yet.  Where a client has
+ * the same port open to two VIPs with the same server behind, nat cannot tell their answers apart:
+ * the newer connection gets them, as in IPVS.
+ */
 static __always_inline __u32 remember_answers(const struct packet *p, const struct server *server,
 					      __u32 ref)
 {
@@ -172,8 +176,11 @@ static __always_inline __u32 remember_answers(const struct packet *p, const stru
 		.now = p->now,
 	};
 	struct flow answers = {};
+	struct found older;
 
 	answers_of(&p->flow, server, p->source_port, &answers);
+	if (conn_find(&answers, &older) && older.word.flags & CONN_REVERSE)
+		conn_take(older.index, older.word.word, 0, answers.family);
 	return conn_insert(&answers, &entry);
 }
 

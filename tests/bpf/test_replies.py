@@ -134,3 +134,22 @@ def test_a_removed_servers_answers_are_no_longer_translated(
     sent = world.send(packet, ingress="back")
 
     assert (sent.verdict, sent.frame) == (PASS, packet)
+
+
+@pytest.mark.parametrize("protocol", ("tcp", "udp"))
+@pytest.mark.parametrize("family", (4, 6))
+def test_of_two_vips_with_one_server_the_newer_connection_is_answered(
+    world: World, family: int, protocol: str
+) -> None:
+    """A client with the same port to both: nat cannot tell the answers apart, nor can IPVS."""
+    other = {4: "192.0.2.2", 6: "2001:db8:f::2"}[family]
+    for vip in (VIP[family], other):
+        service = world.service(protocol, family, address=vip)
+        service.add(SERVER[family], forwarding="nat", port=SERVER_PORT)
+    for vip in (VIP[family], other):
+        world.send(frame(request(protocol, family, dst=vip)))
+    packet = answer(protocol, family, CLIENT[family], SPORT)
+    sent = world.send(frame(packet, src=SERVER_MAC, dst=BACK_MAC), ingress="back")
+    reply = oracle.to_client(packet, other, PORT, CLIENT[family], SPORT)
+    assert sent.frame.hex() == oracle.towards_clients(reply).hex()
+    assert len(world.connections(family, reverse=True)) == 1
