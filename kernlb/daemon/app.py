@@ -46,11 +46,13 @@ from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
 from kernlb.datapath.ipvs import IPVSDatapath
 from kernlb.datapath.ipvs.probing import ProbeServices
+from kernlb.datapath.own_addresses import address_on
 from kernlb.datapath.probing import Carrier
 from kernlb.datapath.xdp.hop_door import HopDoor
 from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind
 from kernlb.store import Store
+from kernlb.vip.asking import who_has
 
 if TYPE_CHECKING:
     from kernlb.daemon.xdp import XdpHost
@@ -101,7 +103,9 @@ class App:
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
-        self._carrying = Carrying(self._carrier, HopDoor, options.state_dir, self._events)
+        self._carrying = Carrying(
+            self._carrier, HopDoor, address_on, who_has, options.state_dir, self._events
+        )
         self._look_for_leftovers = self._leftovers()
         self._health = HealthKeeper(
             self._datapaths,

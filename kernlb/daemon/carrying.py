@@ -10,85 +10,75 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from kernlb.daemon.events import Events, sentence
+from kernlb.daemon.probed import (
+    AddressOn,
+    Answers,
+    Name,
+    Probed,
+    hint,
+    neighbours,
+    path_to,
+    probed_in,
+)
 from kernlb.daemon.replies import Replies
+from kernlb.daemon.strays import Neighbourhood, Strays, WhoHas
 from kernlb.datapath import probing
-from kernlb.datapath.own_addresses import address_on
 from kernlb.datapath.probing import MARKS, Carrier
-from kernlb.datapath.xdp.hops import Link, NoRoute, Question, Route
+from kernlb.datapath.xdp.hops import Link, Neighbour, NoRoute, Question, Route
 from kernlb.declaration import Declaration
-from kernlb.health.check import Carried, Via, Way
+from kernlb.health.check import Carried, Way
 from kernlb.model import (
     AddressKey,
     DatapathKind,
     Family,
-    Forwarding,
-    IPAddress,
     RealServer,
-    ServerKey,
-    ServiceRef,
 )
 
 INTERVAL = 5.0  # seconds between two looks
-
-Name = tuple[ServiceRef, ServerKey]
 
 
 class Door(Protocol):
     """rtnetlink (datapath.xdp.hop_door.HopDoor). Calls raise OSError."""
 
     def links(self) -> list[Link]: ...
+    def neighbours(self) -> list[Neighbour]: ...
     def routes(self, questions: Sequence[Question]) -> list[Route | NoRoute]: ...
     def close(self) -> None: ...
 
 
-_NOT_YET = Way(None, "the way to it is not made yet")
-
-
-class _Answers(NamedTuple):
-    """Names of links by index, and the way to each address."""
-
-    names: Mapping[int, str]
-    routes: Mapping[IPAddress, Route | NoRoute]
-
-
-@dataclass(slots=True)
-class _Probed:
-    """A server that is probed at its VIP, and the way as it is now."""
-
-    kind: DatapathKind
-    vip: IPAddress
-    server: RealServer
-    way: Way = field(default=_NOT_YET, compare=False)
-
-
 class Carrying:
     """``carriers`` makes the carrier of a datapath when it is first needed; None: there is no
-    such datapath. ``door`` likewise."""
+    such datapath. ``door`` likewise. ``address_on`` finds ours on an interface,
+    ``who_has`` whose an address is on a link."""
 
     def __init__(
         self,
         carriers: Callable[[DatapathKind], Carrier | None],
         door: Callable[[], Door],
+        address_on: AddressOn,
+        who_has: WhoHas,
         directory: Path,
         events: Events,
     ) -> None:
         self._make_carrier = carriers
         self._make_door = door
+        self._address_on = address_on
         self._carriers: dict[DatapathKind, Carrier] = {}
         self._door: Door | None = None
         self._replies = Replies(directory, events)
         self._events = events
         self._marks: dict[Name, int] = {}
-        self._probed: dict[int, _Probed] = {}
+        self._probed: dict[int, Probed] = {}
         self._told: set[str] = set()
+        self._strays = Strays(who_has, self._neighbours)
+        self._places: list[Neighbourhood] = []
         self._left_over = self._replies.in_use  # by a process before this one
         self._asking = Lock()  # of the door
 
@@ -103,18 +93,18 @@ class Carrying:
         mark = self._marks.get(name) or self._next_mark()
         self._marks[name] = mark
         look = partial(self._look_up, mark)
-        return Carried(mark, key.address, None, look, _hint(key.address, server))
+        return Carried(mark, key.address, None, look, hint(key.address, server))
 
     def follow(self, declared: Mapping[str, Declaration]) -> None:
         """These are in force now; marks of others are given back."""
-        wanted: dict[int, _Probed] = {}
+        wanted: dict[int, Probed] = {}
         marks: dict[Name, int] = {}
-        for name, kind, vip, server in _probed(declared):
+        for name, kind, vip, server in probed_in(declared):
             mark = self._marks.get(name) or self._next_mark()
             marks[name] = self._marks[name] = mark
             before = self._probed.get(mark)
             same = before is not None and (before.vip, before.server) == (vip, server)
-            wanted[mark] = before if before and same else _Probed(kind, vip, server)
+            wanted[mark] = before if before and same else Probed(kind, vip, server)
         changed = wanted != self._probed
         self._probed, self._marks = wanted, marks
         if changed or self._left_over:
@@ -128,6 +118,7 @@ class Carrying:
                 asked = await asyncio.to_thread(self._ask)
                 if self._probed is probed:  # else it was done meanwhile
                     self._apply(asked)
+                await self._look_for_strays()
 
     def close(self) -> None:
         """What is in the kernel stays."""
@@ -138,7 +129,10 @@ class Carrying:
 
     def _look_up(self, mark: int) -> Way:
         probed = self._probed.get(mark)
-        return probed.way if probed is not None else Way(None, "it is not declared any more")
+        if probed is None:
+            return Way(None, "it is not declared any more")
+        arp = (probed.server.address, probed.vip) in self._strays.found
+        return probed.way._replace(arp=arp)
 
     def _next_mark(self) -> int:
         taken = set(self._marks.values())
@@ -149,13 +143,13 @@ class Carrying:
 
     # -- the kernel
 
-    def _ask(self) -> _Answers | OSError:
+    def _ask(self) -> Answers | OSError:
         """Of every address that matters, in whatever thread."""
         asked = dict.fromkeys(
             address for each in self._probed.values() for address in (each.server.address, each.vip)
         )
         if not asked:
-            return _Answers({}, {})
+            return Answers({}, {})
         try:
             with self._asking:
                 if self._door is None:
@@ -164,9 +158,9 @@ class Carrying:
                 routes = self._door.routes([Question(each) for each in asked])
         except OSError as error:
             return error
-        return _Answers(names, dict(zip(asked, routes, strict=True)))
+        return Answers(names, dict(zip(asked, routes, strict=True)))
 
-    def _apply(self, answers: _Answers | OSError) -> None:
+    def _apply(self, answers: Answers | OSError) -> None:
         """Have every server carried that there is a way to, and no others."""
         told: set[str] = set()
         paths: dict[int, probing.Path] = {}
@@ -186,6 +180,8 @@ class Carrying:
         except OSError as error:
             told |= self._fail(self._probed, sentence(error))
             paths = {}
+        names = answers.names if isinstance(answers, Answers) else {}
+        self._places = list(neighbours(paths, self._probed, names))
         done = [self._carry(kind, paths, told) for kind in self._carriers]
         if all(done) and not self._probed:
             self._replies.end()
@@ -193,6 +189,22 @@ class Carrying:
         for text in sorted(told - self._told):
             self._events.add(f"probes at a VIP: {text}", "health")
         self._told = told
+
+    async def _look_for_strays(self) -> None:
+        before = self._strays.found
+        try:
+            await asyncio.to_thread(self._strays.look, self._places)
+        except OSError as error:
+            if sentence(error) not in self._told:
+                self._events.add(f"cannot ask who has a VIP: {sentence(error)}", "health")
+            self._told.add(sentence(error))
+        for server, vip in sorted(self._strays.found ^ before, key=str):
+            what = "answers" if (server, vip) in self._strays.found else "no longer answers"
+            self._events.add(f"real server {server} {what} ARP for {vip}", "health")
+
+    def _neighbours(self) -> list[Neighbour]:
+        with self._asking:
+            return self._door.neighbours() if self._door is not None else []
 
     def _of(self, kind: DatapathKind) -> list[int]:
         return [mark for mark, each in self._probed.items() if each.kind is kind]
@@ -219,56 +231,11 @@ class Carrying:
                 told |= self._fail([mark], why)
         return not refused
 
-    def _paths(self, marks: Collection[int], answers: _Answers) -> dict[int, probing.Path]:
+    def _paths(self, marks: Collection[int], answers: Answers) -> dict[int, probing.Path]:
         """Of those that there is a way for; the others get to know why not."""
-        paths: dict[int, probing.Path] = {}
-        for mark in marks:
-            each = self._probed[mark]
-            route, entry = answers.routes[each.server.address], answers.routes[each.vip]
-            if isinstance(route, NoRoute):
-                each.way = Way(None, route.reason)
-                continue
-            device, family = answers.names.get(route.ifindex, ""), Family.of(each.vip)
-            source = route.source
-            if source is None or source.version != each.vip.version:
-                source = address_on(device, family) if device else None
-            if source is None:
-                why = f"no {family} address on {device or 'the way'}"
-                each.way = Way(None, f"{why}, which {each.server.address} could answer")
-                continue
-            each.way = Way(source)
-            paths[mark] = probing.Path(
-                family,
-                each.server,
-                route.ifindex,
-                route.gateway or each.server.address,
-                route.source,
-                entry.ifindex if isinstance(entry, Route) else None,
-            )
-        return paths
+        found = {mark: path_to(self._probed[mark], answers, self._address_on) for mark in marks}
+        return {mark: path for mark, path in found.items() if path is not None}
 
 
 def _needs_sysctls(path: probing.Path) -> bool:
     return path.family is Family.IPV4
-
-
-def _probed(
-    declared: Mapping[str, Declaration],
-) -> Iterator[tuple[Name, DatapathKind, IPAddress, RealServer]]:
-    for declaration in declared.values():
-        key = declaration.service.key
-        if not declaration.watches or not isinstance(key, AddressKey):
-            continue
-        for server in declaration.servers:
-            watch = declaration.watches.get(server.key)
-            if watch is not None and watch.via is Via.VIP:
-                name = declaration.ref, server.key
-                yield name, declaration.datapath, key.address, server.with_weight(1)
-
-
-def _hint(vip: IPAddress, server: RealServer) -> str:
-    """What to look at on a server that answers at its own address only."""
-    if server.forwarding is Forwarding.TUNNEL and server.tunnel is not None:
-        kind = server.tunnel.type
-        return f"is {vip} on its lo, is its {kind} device up, and rp_filter off there?"
-    return f"is {vip} on its lo?"

@@ -170,10 +170,12 @@ Check = SimpleCheck | Several
 
 class Way(NamedTuple):
     """Of a probe at the VIP, as it is now: the address of ours that the server is to answer, and
-    why packets cannot be carried, "" where they can."""
+    why packets cannot be carried, "" where they can. ``arp``: the server answers ARP for the VIP,
+    and takes its packets from the balancer."""
 
     source: IPAddress | None
     trouble: str = ""
+    arp: bool = False
 
 
 @dataclass(frozen=True, slots=True)

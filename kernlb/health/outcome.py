@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     CERTIFICATE_EXPIRES_SOON = "certificate expires soon"  # a warning
     EXIT_WARNING = "exit status warning"  # Nagios: 1
     AGENT_DRAIN = "agent asks to drain"  # serves, but is to get nothing new
+    ANSWERS_ARP = "answers ARP for the VIP"  # a warning: out of the kernel it would still do so
 
     # on the way
     REFUSED = "connection refused"  # RST to a SYN, or ICMP port unreachable
@@ -88,6 +89,7 @@ _GOOD = (
     Outcome.CERTIFICATE_EXPIRES_SOON,
     Outcome.EXIT_WARNING,
     Outcome.AGENT_DRAIN,
+    Outcome.ANSWERS_ARP,
 )
 _NONE = (Outcome.NOT_ASKED, Outcome.SUSPENDED, Outcome.HELD)
 

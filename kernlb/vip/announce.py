@@ -29,6 +29,22 @@ def frame(address: IPAddress, mac: bytes) -> bytes:
     return _neighbour_advertisement(address, mac)
 
 
+def question(address: IPv4Address, source: IPv4Address, mac: bytes) -> bytes:
+    """The frame that asks who has ``address``, from ``source`` at ``mac``."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+    body += mac + source.packed + bytes(6) + address.packed
+    return _BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + body
+
+
+def answer(frame: bytes) -> tuple[IPv4Address, bytes] | None:
+    """The address that a frame says somebody has, and at which MAC; None: it is no ARP reply."""
+    if len(frame) < 42 or frame[12:14] != struct.pack("!H", ETH_P_ARP):
+        return None
+    if frame[14:22] != struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2):
+        return None
+    return IPv4Address(frame[28:32]), frame[22:28]
+
+
 def _gratuitous_arp(address: IPv4Address, mac: bytes) -> bytes:
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
     body += mac + address.packed + bytes(6) + address.packed

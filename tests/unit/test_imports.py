@@ -61,7 +61,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("kernlb.vip", "kernlb.vip.plan", "kernlb.vip.announce"),
         ("kernlb.model",),
     ),
-    "vip door": (("kernlb.vip.netlink",), ("kernlb.model", "kernlb.vip.*")),
+    "vip door": (("kernlb.vip.netlink", "kernlb.vip.asking"), ("kernlb.model", "kernlb.vip.*")),
     "config": (
         ("kernlb.config", "kernlb.config.*"),
         (
@@ -262,6 +262,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.datapath.xdp.hop_door",
         "kernlb.datapath.xdp.probing",  # if_nameindex
         "kernlb.health.probes.*",
+        "kernlb.vip.asking",
         "kernlb.vip.netlink",
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",
@@ -441,12 +442,12 @@ def test_an_outside_thing_has_its_doors(outside: str) -> None:
     assert not wrong
 
 
-def test_one_module_a_subsystem_opens_netlink_sockets_and_one_raw_frames() -> None:
+def test_one_module_a_subsystem_opens_netlink_sockets_and_two_raw_frames() -> None:
     assert openers_of("AF_NETLINK") == [
         "kernlb.datapath.ipvs.netlink",
         "kernlb.datapath.xdp.hop_door",
     ]
-    assert openers_of("AF_PACKET") == ["kernlb.vip.netlink"]
+    assert openers_of("AF_PACKET") == ["kernlb.vip.asking", "kernlb.vip.netlink"]
 
 
 def openers_of(family: str) -> list[str]:
@@ -467,15 +468,21 @@ def test_the_composition_root_is_imported_by_its_door_alone() -> None:
     assert importers == [Import("kernlb.daemon", "kernlb.daemon.app", lazy=True)]
 
 
+# What the keepers speak.
+VALUES_OF_DATAPATHS = ("kernlb.datapath.xdp.hops", "kernlb.datapath.probing")
+
+
 def test_only_the_composition_root_knows_the_real_datapaths_and_doors() -> None:
     wrong = [
         f"{each.importer} imports {each.imported}"
         for each in imports()
         if each.importer.startswith("kernlb.daemon.")
-        and is_one_of(each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink"))
+        and is_one_of(
+            each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink", "kernlb.vip.asking")
+        )
         and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.host")
         and not each.importer.startswith("kernlb.daemon.xdp")  # the composition of one datapath
-        and each.imported != "kernlb.datapath.xdp.hops"  # values, which the keeper speaks
+        and each.imported not in VALUES_OF_DATAPATHS
     ]
     assert not wrong
 

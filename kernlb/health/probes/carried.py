@@ -3,7 +3,8 @@
 A server that does not answer at the VIP may be dead, or well and not reached there: its loopback
 address is missing, or its tunnel's device. So the same is asked of its own address where the VIP
 refuses, and at half the time where the VIP is silent, and what that says decides between the
-outcome as it is and PATH_WRONG. The second probe never makes a server good.
+outcome as it is and PATH_WRONG. The second probe never makes a server good. One that passes and
+answers ARP for the VIP is warned of.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
-from kernlb.health.check import Carried, Check, Target
+from kernlb.health.check import Carried, Check, Target, Way
 from kernlb.health.outcome import Opinion, Outcome, Result
 from kernlb.health.probes import Done, Probe, Running
 from kernlb.health.probes.wording import line
@@ -32,6 +33,9 @@ _SILENCE = (
     Outcome.PROHIBITED,
 )
 _SUSPECT = (*_SILENCE, Outcome.REFUSED, Outcome.RESPONSE_TIMEOUT, Outcome.RESET)
+
+
+_ARP = "are its net.ipv4.conf.all.arp_ignore 1 and arp_announce 2?"
 
 
 class CarriedProbe:
@@ -61,10 +65,11 @@ class CarriedProbe:
 
     def start(self, done: Done) -> Running:
         look = self._carried.look
-        source, trouble = look() if look is not None else (self._source, "")
+        way = look() if look is not None else Way(self._source)
+        source = way.source
         asking = _Asking(self._loop, self._carried, self._own, self._target, done)
-        if trouble:
-            asking.refuse(trouble)
+        if way.trouble:
+            asking.refuse(way.trouble)
             return asking
         if self._at_vip is None or source != self._source:
             self._source = source
@@ -115,6 +120,9 @@ class _Asking:
 
     def _hear_vip(self, result: Result) -> None:
         self._found = result
+        look = self._carried.look
+        if result.outcome is Outcome.PASSED and look is not None and look().arp:
+            result = result._replace(outcome=Outcome.ANSWERS_ARP, detail=_ARP)
         if result.outcome not in _SUSPECT:
             self._finish(result)
             return
@@ -152,6 +160,7 @@ def judge(found: Result, own: Result, target: Target, carried: Carried) -> Resul
     if own.outcome.opinion is Opinion.NONE or not answers:
         return found
     said = f"{found}, and {target.address} answers"
-    refused = found.outcome is Outcome.REFUSED
-    hint = f"does it listen on {carried.vip}?" if refused else carried.hint
+    hint = carried.hint
+    if found.outcome is Outcome.REFUSED:  # so says a server without the tunnel's device, too
+        hint = f"does it listen on {carried.vip}, {hint}"
     return found._replace(outcome=Outcome.PATH_WRONG, detail=line(f"{said}: {hint}"))

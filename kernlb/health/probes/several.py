@@ -26,6 +26,7 @@ _ATTENTION = (
     Outcome.PASSED,
     Outcome.CERTIFICATE_EXPIRES_SOON,
     Outcome.EXIT_WARNING,
+    Outcome.ANSWERS_ARP,
     Outcome.AGENT_DRAIN,
 )
 
