@@ -216,9 +216,13 @@ static __noinline enum reason remember(struct packet *p, const struct server *se
 		return p->why.conn == NONE ? REASON_TABLE_FULL : GO_ON;
 	WRITE_ONCE(answers->peer, p->why.conn);
 	conn = p->why.conn == NONE ? NULL : conn_at(p->why.conn, p->flow.family);
+	word.word = READ_ONCE(answers->word.word);
 	if (!conn || READ_ONCE(conn->peer) != entry.peer) { /* there is none, or no more */
-		word.word = READ_ONCE(answers->word.word);
 		conn_take(entry.peer, word.word, 0, p->flow.family);
+	} else if (!(word.flags & CONN_REVERSE) || word.server != entry.word.server) {
+		word.word = READ_ONCE(conn->word.word); /* without answers it is of no use */
+		conn_take(p->why.conn, word.word, 0, p->flow.family);
+		return REASON_TABLE_FULL;
 	}
 	return p->why.conn == NONE ? REASON_TABLE_FULL : GO_ON;
 }

@@ -342,12 +342,20 @@ static __always_inline struct conn *connection_of(__u32 reverse, struct found *f
 /* Answers whose connection is gone.  A new pair of entries is not linked at once. */
 #define ORPHAN_TICKS 2
 
+/* Ticks since an entry was met; another CPU may be a tick ahead. */
+static __always_inline __u32 age_of(const struct conn *conn, __u32 now)
+{
+	__s32 age = now - READ_ONCE(conn->seen);
+
+	return age < 0 ? 0 : age;
+}
+
 static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u32 now,
 				      const __u8 family)
 {
 	struct found found;
 
-	return now - conn->seen > ORPHAN_TICKS && !connection_of(index, &found, family);
+	return age_of(conn, now) > ORPHAN_TICKS && !connection_of(index, &found, family);
 }
 
 static __always_inline bool is_closed(union conn_word word)
@@ -374,7 +382,7 @@ __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 	word.word = READ_ONCE(conn->word.word);
 	if (word.flags & CONN_BUSY)
 		return 0;
-	age = now - READ_ONCE(conn->seen);
+	age = age_of(conn, now);
 	if (word.flags & CONN_REVERSE) {
 		if (!connection_of(index, &found, family))
 			return age > ORPHAN_TICKS ? YIELDS_FIRST : 0;

@@ -185,7 +185,7 @@ static __always_inline bool hop_by_return(const struct packet *p, struct way_out
 {
 	struct return_hop *back = bpf_map_lookup_elem(&returns, out->to);
 
-	if (!back || p->now - back->seen > RETURN_TICKS)
+	if (!back || (__s32)(p->now - back->seen) > RETURN_TICKS)
 		return false;
 	out->hop = back->hop;
 	out->vlan = back->vlan;
