@@ -38,6 +38,7 @@ from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.monitoring import make_monitor, tune
 from kernlb.daemon.passive import PassiveWatch
 from kernlb.daemon.probe_counts import ProbeCounts
+from kernlb.daemon.replies import Replies
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
@@ -103,8 +104,9 @@ class App:
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
+        replies = Replies(options.state_dir, self._events)
         self._carrying = Carrying(
-            self._carrier, HopDoor, address_on, who_has, options.state_dir, self._events
+            self._carrier, HopDoor, address_on, who_has, replies, self._events
         )
         self._look_for_leftovers = self._leftovers()
         self._health = HealthKeeper(

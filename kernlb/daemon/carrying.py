@@ -12,7 +12,6 @@ import asyncio
 import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
@@ -64,7 +63,7 @@ class Carrying:
         door: Callable[[], Door],
         address_on: AddressOn,
         who_has: WhoHas,
-        directory: Path,
+        replies: Replies,
         events: Events,
     ) -> None:
         self._make_carrier = carriers
@@ -72,9 +71,10 @@ class Carrying:
         self._address_on = address_on
         self._carriers: dict[DatapathKind, Carrier] = {}
         self._door: Door | None = None
-        self._replies = Replies(directory, events)
+        self._replies = replies
         self._events = events
         self._marks: dict[Name, int] = {}
+        self._spare = iter(MARKS)
         self._probed: dict[int, Probed] = {}
         self._told: set[str] = set()
         self._strays = Strays(who_has, self._neighbours)
@@ -106,6 +106,8 @@ class Carrying:
             same = before is not None and (before.vip, before.server) == (vip, server)
             wanted[mark] = before if before and same else Probed(kind, vip, server)
         changed = wanted != self._probed
+        if marks.keys() != self._marks.keys():
+            self._spare = (mark for mark in MARKS if mark not in wanted)
         self._probed, self._marks = wanted, marks
         if changed or self._left_over:
             self._apply(self._ask())
@@ -135,11 +137,11 @@ class Carrying:
         return probed.way._replace(arp=arp)
 
     def _next_mark(self) -> int:
-        taken = set(self._marks.values())
-        for mark in MARKS:
-            if mark not in taken:
-                return mark
-        raise OSError(errno.ENOSPC, f"cannot probe more than {len(MARKS)} servers at their VIPs")
+        try:
+            return next(self._spare)
+        except StopIteration:
+            why = f"cannot probe more than {len(MARKS)} servers at their VIPs"
+            raise OSError(errno.ENOSPC, why) from None
 
     # -- the kernel
 
