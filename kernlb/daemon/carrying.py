@@ -9,7 +9,6 @@ seconds: a service that somebody flushed would leave probes with this host's own
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from threading import Lock
@@ -89,9 +88,7 @@ class Carrying:
         key = declaration.service.key
         if not isinstance(key, AddressKey):
             return None
-        name = declaration.ref, server.key
-        mark = self._marks.get(name) or self._next_mark()
-        self._marks[name] = mark
+        mark = self._mark((declaration.ref, server.key))
         look = partial(self._look_up, mark)
         return Carried(mark, key.address, None, look, hint(key.address, server))
 
@@ -100,8 +97,9 @@ class Carrying:
         wanted: dict[int, Probed] = {}
         marks: dict[Name, int] = {}
         for name, kind, vip, server in probed_in(declared):
-            mark = self._marks.get(name) or self._next_mark()
-            marks[name] = self._marks[name] = mark
+            if not (mark := self._mark(name)):
+                continue
+            marks[name] = mark
             before = self._probed.get(mark)
             same = before is not None and (before.vip, before.server) == (vip, server)
             wanted[mark] = before if before and same else Probed(kind, vip, server)
@@ -130,18 +128,19 @@ class Carrying:
             self._door.close()
 
     def _look_up(self, mark: int) -> Way:
+        if not mark:
+            return Way(None, f"no more than {len(MARKS)} servers are asked at their VIPs")
         probed = self._probed.get(mark)
         if probed is None:
             return Way(None, "it is not declared any more")
         arp = (probed.server.address, probed.vip) in self._strays.found
         return probed.way._replace(arp=arp)
 
-    def _next_mark(self) -> int:
-        try:
-            return next(self._spare)
-        except StopIteration:
-            why = f"cannot probe more than {len(MARKS)} servers at their VIPs"
-            raise OSError(errno.ENOSPC, why) from None
+    def _mark(self, name: Name) -> int:
+        """That of a server, given to it now if it has none; 0 where all are in use."""
+        if name not in self._marks and (mark := next(self._spare, 0)):
+            self._marks[name] = mark
+        return self._marks.get(name, 0)
 
     # -- the kernel
 

@@ -151,10 +151,11 @@ def test_servers_that_are_asked_at_their_own_address_cost_nothing(host: Host) ->
     assert host.told == ""
 
 
-def test_marks_that_are_used_up_are_an_error(host: Host) -> None:
-    host.carrying._spare = iter(())
-    with pytest.raises(OSError, match="cannot probe more than 65536 servers"):
-        host.follow(service())
+def test_where_all_marks_are_used_up_the_rest_is_not_asked(host: Host) -> None:
+    host.carrying._spare = iter([MARKS[0]])
+    one, two = host.follow(service())
+    assert way(one) == Way(OURS)
+    assert way(two).trouble == "no more than 65536 servers are asked at their VIPs"
 
 
 def test_a_server_without_a_route_is_not_asked_and_the_others_are(host: Host) -> None:
