@@ -9,21 +9,33 @@ import os
 import re
 import socket
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from kernlb.datapath.probing import MARKS
+from kernlb.datapath.probing import Path as Way
 from kernlb.datapath.xdp import decap
 from kernlb.datapath.xdp.attaching import attach, attached, detach
 from kernlb.datapath.xdp.libbpf import Mode, Object, Program, xdp_state
+from kernlb.datapath.xdp.libbpf.hooks import hooked
 from kernlb.datapath.xdp.loading import load, object_path
 from kernlb.datapath.xdp.memory import Sizes
+from kernlb.datapath.xdp.probing import ProbeProgram
 from kernlb.lab.namespaces import inside
-from tests.netns.xdp.conftest import Hosts, hosts, root  # noqa: F401 (fixtures)
+from kernlb.model import Family, Forwarding, RealServer, Tunnel, TunnelType
+from tests.netns.xdp.conftest import (  # noqa: F401 (fixtures)
+    ADDRESSES,
+    Hosts,
+    hosts,
+    root,
+    run,
+)
 
 MOST = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h
+VIP, THERE = "192.0.2.10", ip_address(ADDRESSES["kl1"])
 ROOM = 2  # a newer verifier may need that many times as many
 SIZES = Sizes(services=16, servers=64, slots=4096, conns4=1024, conns6=1024)
 
@@ -85,3 +97,63 @@ def test_the_ends_of_tunnels_are_taken_with_room_and_go_on_interfaces(
     assert state.mode is Mode.NATIVE
     assert inside(hosts.here, lambda: decap.detach("kl0"))
     assert inside(hosts.here, lambda: decap.status("kl0")) is None
+
+
+def _tunnel(kind: TunnelType, port: int = 0) -> RealServer:
+    return RealServer(THERE, 80, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(kind, port))
+
+
+# a server, then the IP protocols and destinations in the frame, outermost first
+CARRIED: dict[str, tuple[RealServer, list[tuple[int, str]]]] = {
+    "dsr": (RealServer(THERE, 80, forwarding=Forwarding.DSR), [(17, VIP)]),
+    "ipip": (_tunnel(TunnelType.IPIP), [(4, str(THERE)), (17, VIP)]),
+    "gue": (_tunnel(TunnelType.GUE, 6080), [(17, str(THERE)), (17, VIP)]),
+    "gre": (_tunnel(TunnelType.GRE), [(47, str(THERE)), (17, VIP)]),
+}
+SHIM = {4: 20, 47: 24, 17: 32}  # from an outer IPv4 header to the inner one
+
+
+@on_both_kernels
+def test_a_probe_at_a_vip_is_carried_and_nothing_else_is(
+    _kernel: str,
+    hosts: Hosts,  # noqa: F811
+) -> None:
+    """Sent by a socket to an address that is its own host's."""
+    run(f"ip -n {hosts.here} address add {VIP}/32 dev lo")
+    carrier = ProbeProgram()
+    ours = ip_address(ADDRESSES["kl0"])
+    ifindex = inside(hosts.here, lambda: socket.if_nametoindex("kl0"))
+    with inside(hosts.there, _sniffer) as sniffer, inside(hosts.here, _datagrams) as probe:
+        probe.bind((str(ours), 0))
+        for number, (server, headers) in enumerate(CARRIED.values()):
+            mark = MARKS[number]
+            path = Way(Family.IPV4, server, ifindex, THERE, ours)
+            assert inside(hosts.here, lambda p={mark: path}: carrier.carry(p)) == {}  # type: ignore[misc]
+            for each in (0, mark + 1, mark):  # the first is local, the second dropped
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, each)
+                with suppress(ConnectionRefusedError):
+                    probe.sendto(b"mark %d" % each, (VIP, 80))
+            frame = sniffer.recv(2048)
+            assert frame[:6].hex(":") == "02:00:00:00:07:02"
+            assert frame.endswith(b"mark %d" % mark)
+            at = 14
+            for protocol, destination in headers:
+                assert (frame[at + 9], str(ip_address(frame[at + 16 : at + 20]))) == (
+                    protocol,
+                    destination,
+                )
+                at += SHIM[protocol]
+    assert inside(hosts.here, lambda: hooked(1))
+    assert inside(hosts.here, lambda: carrier.carry({})) == {}
+    assert not inside(hosts.here, lambda: hooked(1))
+
+
+def _sniffer() -> socket.socket:
+    sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+    sniffer.bind(("kl1", 0x0800))
+    sniffer.settimeout(10)
+    return sniffer
+
+
+def _datagrams() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
