@@ -21,6 +21,7 @@
 #define FILTER_SIZE 65536
 #define SOURCE_PORT_FIRST 1024 /* of fullnat; up to 65535 */
 #define CONN_WAYS 4	       /* entries a bucket */
+#define TEMPLATE_PROTOCOL 0x40 /* a template's entry: this beside its protocol */
 #define NONE 0xffffffffu       /* no service, no server, no connection */
 
 enum family {

@@ -6,6 +6,7 @@
 #define KERNLB_BALANCE_H
 
 #define SOURCE_PORT_ATTEMPTS 1024
+#define SOURCE_PORT_PATIENCE 64 /* attempts after which one that is half-open will do */
 
 /* Written before load. */
 const volatile __u32 cpus = 1;
@@ -44,12 +45,16 @@ static __always_inline struct server *server_at(__u32 id)
 	return bpf_map_lookup_elem(&servers, &id);
 }
 
-/* The flow that stands for all connections of a client's network to a service. */
+/*
+ * The flow that stands for all connections of a client's network to a service.  A packet may have
+ * source port 0, but not this protocol: it never finds a template.
+ */
 static __always_inline void template_of(const struct flow *flow, const struct service *service,
 					struct flow *template)
 {
 	*template = *flow;
 	template->sport = 0;
+	template->protocol |= TEMPLATE_PROTOCOL;
 	template->dport = service->port;
 	template->addr[0] &= service->netmask[0];
 	if (flow->family == FAMILY_IPV6) {
@@ -64,6 +69,7 @@ static __noinline __u32 server_by_template(const struct packet *p, const struct 
 {
 	struct flow template = {};
 	struct server *server;
+	union conn_word again;
 	struct found found;
 	struct conn *conn;
 
@@ -76,8 +82,13 @@ static __noinline __u32 server_by_template(const struct packet *p, const struct 
 	server = server_of_ref(found.word.server);
 	if (!server || !server->weight)
 		return NONE;
-	if (!p->dry)
-		WRITE_ONCE(conn->seen, p->now);
+	if (p->dry)
+		return SERVER_ID(found.word.server);
+	WRITE_ONCE(conn->seen, p->now);
+	again = found.word;
+	again.flags |= CONN_CONFIRMED; /* no flood of single packets */
+	if (again.word != found.word.word)
+		__sync_val_compare_and_swap(&conn->word.word, found.word.word, again.word);
 	return SERVER_ID(found.word.server);
 }
 
@@ -119,9 +130,32 @@ static __always_inline void answers_of(const struct flow *flow, const struct ser
 
 struct port_search {
 	struct flow answers;
+	__u32 half_open; /* index of a connection whose port may be taken, or NONE */
 	__u32 start, count, first;
+	__be16 its_port;
 	bool found;
 };
+
+/* Of the connection whose answers these are, if it never got beyond its first packet. */
+__noinline __u32 half_open_of(__u32 answers, __u8 family)
+{
+	struct found holder;
+
+	if (!connection_of(answers, &holder, family) || !is_half_open(holder.word))
+		return NONE;
+	return holder.index;
+}
+
+__noinline int take_half_open(__u32 index, __u8 family)
+{
+	struct conn *conn = conn_at(index, family);
+	union conn_word word;
+
+	if (!conn)
+		return false;
+	word.word = READ_ONCE(conn->word.word);
+	return is_half_open(word) && conn_take(index, word.word, 0, family);
+}
 
 static long port_step(__u32 n, struct port_search *search)
 {
@@ -130,16 +164,25 @@ static long port_step(__u32 n, struct port_search *search)
 
 	search->answers.dport = bpf_htons(port);
 	search->found = !conn_find(&search->answers, &taken);
-	return search->found;
+	if (search->found)
+		return 1;
+	if (search->half_open == NONE) {
+		search->half_open = half_open_of(taken.index, search->answers.family);
+		search->its_port = search->answers.dport;
+	}
+	return n >= SOURCE_PORT_PATIENCE && search->half_open != NONE;
 }
 
 /*
  * A source port that no connection to this server uses.  Every CPU has ports of its own, and runs
- * one packet at a time: two never take the same.
+ * one packet at a time: two never take the same.  Where all are taken, who is half-open gives way:
+ * a flood of SYNs drives out itself here too.
  */
-static __noinline __be16 source_port_for(const struct flow *flow, const struct server *server)
+static __noinline __be16 source_port_for(const struct flow *flow, const struct server *server,
+					 bool dry)
 {
 	struct port_search search = {
+		.half_open = unknown(NONE),
 		.start = bpf_get_prandom_u32() & 0xffff,
 		.count = (65536 - SOURCE_PORT_FIRST) / (cpus ?: 1),
 		.first = SOURCE_PORT_FIRST + bpf_get_smp_processor_id(),
@@ -147,7 +190,11 @@ static __noinline __be16 source_port_for(const struct flow *flow, const struct s
 
 	answers_of(flow, server, 0, &search.answers);
 	bpf_loop(SOURCE_PORT_ATTEMPTS, port_step, &search, 0);
-	return search.found ? search.answers.dport : 0;
+	if (search.found)
+		return search.answers.dport;
+	if (search.half_open == NONE || (!dry && !take_half_open(search.half_open, flow->family)))
+		return 0;
+	return search.its_port;
 }
 
 static __always_inline __u8 first_state(const struct packet *p)
@@ -163,10 +210,19 @@ static __always_inline __u8 first_state(const struct packet *p)
 }
 
 /*
- * An entry for a server's answers; which connection's, it does not know yet.  Where a client has
- * the same port open to two VIPs with the same server behind, nat cannot tell their answers apart:
- * the newer connection gets them, as in IPVS.
+ * Where a client has the same port open to two VIPs with the same server behind, nat cannot tell
+ * their answers apart: the newer connection gets them, as in IPVS.
  */
+__noinline int forget_answers(const struct flow *answers)
+{
+	struct found older;
+
+	if (answers && conn_find(answers, &older) && older.word.flags & CONN_REVERSE)
+		conn_take(older.index, older.word.word, 0, answers->family);
+	return 0;
+}
+
+/* An entry for a server's answers; which connection's, it does not know yet. */
 static __always_inline __u32 remember_answers(const struct packet *p, const struct server *server,
 					      __u32 ref)
 {
@@ -176,11 +232,9 @@ static __always_inline __u32 remember_answers(const struct packet *p, const stru
 		.now = p->now,
 	};
 	struct flow answers = {};
-	struct found older;
 
 	answers_of(&p->flow, server, p->source_port, &answers);
-	if (conn_find(&answers, &older) && older.word.flags & CONN_REVERSE)
-		conn_take(older.index, older.word.word, 0, answers.family);
+	forget_answers(&answers);
 	return conn_insert(&answers, &entry);
 }
 
@@ -275,7 +329,7 @@ __noinline int begin(struct packet *p)
 	}
 	p->source_port = 0;
 	if (server->forwarding == FORWARD_FULLNAT) {
-		p->source_port = source_port_for(&p->flow, server);
+		p->source_port = source_port_for(&p->flow, server, p->dry);
 		if (!p->source_port)
 			return REASON_NO_SOURCE_PORT;
 	}

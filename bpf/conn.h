@@ -309,7 +309,8 @@ __noinline int conn_retire(__u32 index, __u64 word_seen, __u8 family)
 static __always_inline bool is_half_open(union conn_word word)
 {
 	return word.state == STATE_SYN_RECV || word.state == STATE_SCTP_INIT ||
-	       (word.state == STATE_UDP && !(word.flags & CONN_CONFIRMED));
+	       ((word.state == STATE_UDP || word.state == STATE_TEMPLATE) &&
+		!(word.flags & CONN_CONFIRMED));
 }
 
 /* A client's port used anew, as IPVS sees it (is_new_conn_expected() in ip_vs_core.c). */
@@ -384,9 +385,8 @@ __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 		return 0;
 	age = age_of(conn, now);
 	if (word.flags & CONN_REVERSE) {
-		if (!connection_of(index, &found, family))
-			return age > ORPHAN_TICKS ? YIELDS_FIRST : 0;
-		return is_closed(found.word) ? 1 : 0;
+		/* else they go with their connection, wherever that lies */
+		return age > ORPHAN_TICKS && !connection_of(index, &found, family) ? YIELDS_FIRST : 0;
 	}
 	if (is_expired(conn, word, now))
 		return YIELDS_FIRST;
@@ -485,6 +485,8 @@ static __always_inline __u32 insert_in(const struct flow *flow, const struct ent
 	if (index == NONE || !conn)
 		return NONE;
 	was.word = READ_ONCE(conn->word.word);
+	if (was.word && !yielding(index, entry->now, family))
+		return NONE; /* another CPU has just put its own there */
 	if (!conn_take(index, was.word, conn_busy().word, family))
 		return NONE; /* another CPU was faster: as if the table were full */
 	conn->seen = entry->now;
@@ -514,7 +516,6 @@ __noinline __u32 conn_insert(const struct flow *flow, const struct entry *entry)
 					     insert_in(flow, entry, FAMILY_IPV6);
 }
 
-/* A packet of a known connection: its time, and its state where the packet may change that. */
 static __always_inline struct signals *signals_of(__u32 ref)
 {
 	__u32 id = SERVER_ID(ref);
@@ -536,6 +537,7 @@ static __always_inline void note_first_packets(const struct packet *p, union con
 		noted->syn_again++;
 }
 
+/* A packet of a known connection: its time, and its state where the packet may change that. */
 static __always_inline void conn_touch(const struct packet *p, struct conn *conn,
 				       union conn_word word, bool answer)
 {

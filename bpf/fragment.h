@@ -22,7 +22,7 @@ static __always_inline void fragment_key_of(const struct packet *p, struct fragm
 	key->family = p->flow.family;
 }
 
-/* Of a first fragment that has its server. */
+/* Of a first fragment that has its server, or is the stack's: `server` is NONE then. */
 __noinline int remember_fragment(const struct packet *p)
 {
 	struct server *server;
@@ -32,10 +32,8 @@ __noinline int remember_fragment(const struct packet *p)
 	if (!p || p->dry)
 		return 0;
 	server = server_at(p->why.server);
-	if (!server)
-		return 0;
 	fragment.conn = p->why.conn;
-	fragment.server = SERVER_REF(p->why.server, server->generation);
+	fragment.server = server ? SERVER_REF(p->why.server, server->generation) : NONE;
 	fragment.seen = p->now;
 	fragment.answers = p->answers;
 	fragment_key_of(p, &key);
@@ -67,6 +65,8 @@ __noinline int follow_fragment(struct xdp_md *ctx, struct packet *p)
 	fragment = bpf_map_lookup_elem(&fragments, &key);
 	if (!fragment || p->now - fragment->seen > FRAGMENT_LIFETIME)
 		return is_balanced(p) ? REASON_FRAGMENT_UNPLACED : REASON_NOT_OURS;
+	if (fragment->server == NONE)
+		return REASON_NO_SERVICE;
 	server = server_of_ref(fragment->server);
 	if (!server)
 		return REASON_FRAGMENT_UNPLACED;

@@ -27,7 +27,7 @@ struct way_out {
 
 /* What the FIB said lately, for one destination that hashes here. */
 struct lately {
-	__be32 to[4];
+	__be32 from[4], to[4]; /* routes may depend on either */
 	__u32 ingress;
 	__u32 tick;
 	__u32 mtu;
@@ -70,7 +70,8 @@ static __always_inline void want_neighbour(const struct packet *p, const struct 
 /* A FIB look-up is the dearest part of a reply; clients send more than one packet. */
 static __always_inline struct lately *lately_asked(const struct way_out *out)
 {
-	__u32 word = out->to[0] ^ out->to[1] ^ out->to[2] ^ out->to[3];
+	__u32 word = out->to[0] ^ out->to[1] ^ out->to[2] ^ out->to[3] ^ out->from[0] ^
+		     out->from[1] ^ out->from[2] ^ out->from[3];
 	__u32 slot = (word * 0x9e3779b1u) >> 24;
 
 	return bpf_map_lookup_elem(&hops, &slot);
@@ -82,7 +83,9 @@ static __always_inline bool is_answered(const struct lately *lately, const struc
 	return p->now - lately->tick < HOP_TICKS && lately->family == out->family &&
 	       lately->ingress == ingress && lately->to[0] == out->to[0] &&
 	       lately->to[1] == out->to[1] && lately->to[2] == out->to[2] &&
-	       lately->to[3] == out->to[3];
+	       lately->to[3] == out->to[3] && lately->from[0] == out->from[0] &&
+	       lately->from[1] == out->from[1] && lately->from[2] == out->from[2] &&
+	       lately->from[3] == out->from[3];
 }
 
 static __always_inline enum reason ask_fib(struct xdp_md *ctx, struct packet *p,
@@ -148,6 +151,7 @@ __noinline int hop_by_fib(struct xdp_md *ctx, struct packet *p, struct way_out *
 	lately->mtu = out->mtu + out->extra;
 	lately->hop = out->hop;
 	copy_address(lately->to, out->to, FAMILY_IPV6);
+	copy_address(lately->from, out->from, FAMILY_IPV6);
 	return GO_ON;
 }
 
@@ -166,8 +170,9 @@ __noinline int learn_return(struct xdp_md *ctx, const struct packet *p)
 
 	if (!p || p->dry || (void *)(tag + 1) > end_of(ctx))
 		return 0;
-	if (p->l3 > sizeof(*eth) + VLAN_TAG)
-		return 0; /* answers leave with one tag at most */
+	if (p->l3 > sizeof(*eth) + VLAN_TAG || eth->h_source[0] & 1 ||
+	    (p->l3 != sizeof(*eth) && eth->h_proto != bpf_htons(ETH_P_8021Q)))
+		return 0; /* answers leave with one customer's tag at most, and to one machine */
 	back.hop.ifindex = ctx->ingress_ifindex;
 	__builtin_memcpy(back.hop.dst, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(back.hop.src, eth->h_dest, ETH_ALEN);

@@ -96,6 +96,8 @@ static __always_inline enum reason balance_flow(struct xdp_md *ctx, struct packe
 			load_change(p->retired - 1, 0, -1);
 			p->retired = 0;
 		}
+		if (reason == REASON_NO_SERVICE && p->fragment == FRAGMENT_FIRST)
+			remember_fragment(p);
 		if (reason != GO_ON)
 			return answer(ctx, p, reason);
 		server = server_at(p->why.server);

@@ -308,6 +308,8 @@ static __always_inline enum step step_over_fragment(struct xdp_md *ctx, struct p
 	else if (fragment->offset & IPV6_MORE_FRAGMENTS)
 		p->fragment = FRAGMENT_FIRST;
 	p->l4 += sizeof(*fragment);
+	if (p->l4 > OFFSET_MASK)
+		return STEP_FAILED;
 	return p->fragment == FRAGMENT_LATER ? STEP_DONE : STEP_ON;
 }
 

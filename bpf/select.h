@@ -227,6 +227,18 @@ struct probe {
 	__u32 client, first, server;
 };
 
+static long any_step(__u32 n, struct probe *probe)
+{
+	struct server *server;
+	__u32 id;
+
+	server = slot_server(probe->service->members, n, &id);
+	if (!server || !is_available(server, id))
+		return 0;
+	probe->server = id;
+	return 1;
+}
+
 static long probe_step(__u32 n, struct probe *probe)
 {
 	const struct service *service = probe->service;
@@ -243,16 +255,23 @@ static long probe_step(__u32 n, struct probe *probe)
 /* ip_vs_sh_get(), ip_vs_mh_get_fallback() and their like */
 static __noinline __u32 select_by_hash(const struct service *service, __u32 client)
 {
-	struct probe probe = { .service = service, .client = client, .server = NONE };
+	struct probe probe = { .service = service, .client = client };
 	struct server *server;
 	__u32 id;
 
+	probe.server = unknown(NONE);
 	probe.first = slot_of(service, client, 0);
 	server = slot_server(service->table, probe.first, &id);
 	if (server && is_available(server, id))
 		return id;
-	if (service->flags & SERVICE_FALLBACK)
-		bpf_loop(service->table.count, probe_step, &probe, 0);
+	if (!(service->flags & SERVICE_FALLBACK))
+		return NONE;
+	/* a table is many times as long as the list of members: is it worth the walk? */
+	bpf_loop(service->members.count, any_step, &probe, 0);
+	if (unknown(probe.server) == NONE)
+		return NONE;
+	probe.server = unknown(NONE);
+	bpf_loop(service->table.count, probe_step, &probe, 0);
 	return probe.server;
 }
 

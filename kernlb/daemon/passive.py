@@ -13,7 +13,7 @@ from typing import Protocol
 from kernlb.daemon.events import Events, sentence
 from kernlb.declaration import Declaration
 from kernlb.health.passive import WINDOW, Seen, Suspect
-from kernlb.model import DatapathKind, ServerKey, ServiceKey, ServiceRef
+from kernlb.model import AddressKey, DatapathKind, L4Protocol, ServerKey, ServiceKey, ServiceRef
 
 CAUSE = "passive"
 
@@ -89,10 +89,24 @@ class PassiveWatch:
         suspect = self._suspects.get((declaration.ref, server))
         if suspect is None:
             self._suspects[declaration.ref, server] = Suspect(seen)
+        elif self._too_many(declaration, now):
+            suspect.before = seen  # it may be the network, or somebody who wants this to happen
         elif why := suspect.look(now, seen):
             text = f"real server {declaration.name}/{server} is ejected for "
             self._events.add(f"{text}{suspect.until - now:g} s: {why}", CAUSE)
 
+    def _too_many(self, declaration: Declaration, now: float) -> bool:
+        """Would one more ejection leave half of the servers or fewer?"""
+        suspects = (self._suspects.get((declaration.ref, s.key)) for s in declaration.servers)
+        out = sum(each is not None and each.ejected(now) for each in suspects)
+        return 2 * (out + 1) >= len(declaration.servers)
+
 
 def _wants(declaration: Declaration) -> bool:
-    return declaration.health.passive and declaration.datapath is DatapathKind.XDP
+    key = declaration.service.key
+    return (
+        declaration.health.passive
+        and declaration.datapath is DatapathKind.XDP
+        and isinstance(key, AddressKey)
+        and key.protocol is L4Protocol.TCP  # others have no first packet to be sent again
+    )

@@ -13,6 +13,7 @@ from tests.bpf.network import Network
 from tests.bpf.test_schedulers import Template
 from tests.bpf.world import DROP, Sizes, World
 
+ACK = 0x10
 CPUS = 64  # as if there were that many: each has 1008 ports
 POOL = (65536 - 1024) // CPUS
 FAMILIES = pytest.mark.parametrize("family", (4, 6))
@@ -46,6 +47,8 @@ def test_every_port_is_used_once_and_then_no_more(wide: World, family: int, prot
     for port in range(2000, 2000 + POOL + 20):
         sent = wide.send(packet(port))
         reasons.update(sent.reasons)
+        if "forwarded" in sent.reasons:
+            assert wide.send(packet(port, ACK)).reasons == {"forwarded": 1}
     assert reasons == {"forwarded": POOL, "no_source_port": 20}
     assert sent.verdict == DROP
 
@@ -64,7 +67,8 @@ def test_a_freed_port_is_found_again(wide: World, family: int) -> None:
     service.add(SERVERS[family][0], forwarding="fullnat", port=8080)
     packet = Template("udp", family)
     for port in range(2000, 2000 + POOL):
-        wide.send(packet(port))
+        for _ in range(2):
+            wide.send(packet(port))
     freed = wide.connections(family)[100]
     wide.expire(freed)
     wide.sweep(family)
@@ -72,6 +76,26 @@ def test_a_freed_port_is_found_again(wide: World, family: int) -> None:
     assert wide.send(packet(60000)).reasons == {"forwarded": 1}
     (new,) = (each for each in wide.connections(family) if each.sport == 60000)
     assert new.source_port == freed.source_port
+
+
+@pytest.mark.parametrize("protocol", ("tcp", "udp"))
+@FAMILIES
+def test_what_is_half_open_gives_its_port_up(wide: World, family: int, protocol: str) -> None:
+    """A flood of first packets drives out itself, and nobody who got further."""
+    server = wide.service(protocol, family).add(SERVERS[family][0], forwarding="fullnat", port=8080)
+    packet = Template(protocol, family)
+    for port in range(2000, 2500):
+        wide.send(packet(port))
+        wide.send(packet(port, ACK))
+    reasons: Counter[str] = Counter()
+    for port in range(10000, 10000 + 2 * POOL):
+        reasons.update(wide.send(packet(port)).reasons)
+    assert reasons == {"forwarded": 2 * POOL}
+    left = wide.connections(family)
+    assert {each.sport for each in left} >= set(range(2000, 2500))
+    ports = [each.source_port for each in left]
+    assert len(ports) == len(set(ports)) <= POOL
+    assert sum(wide.load(server.id)[:2]) == len(left)
 
 
 @FAMILIES
@@ -82,8 +106,9 @@ def test_each_server_has_all_ports(wide: World, family: int) -> None:
     packet = Template("udp", family)
     reasons: Counter[str] = Counter()
     for port in range(2000, 2000 + 2 * POOL):
-        reasons.update(wide.send(packet(port)).reasons)
-    assert reasons == {"forwarded": 2 * POOL}
+        for _ in range(2):
+            reasons.update(wide.send(packet(port)).reasons)
+    assert reasons == {"forwarded": 4 * POOL}
     used = Counter((each.server, each.source_port) for each in wide.connections(family))
     assert set(used.values()) == {1}
 

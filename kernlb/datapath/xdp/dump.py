@@ -19,6 +19,7 @@ from kernlb.datapath.xdp.layout import (
     NONE,
     SERVER,
     SETTINGS,
+    TEMPLATE_PROTOCOL,
     TICKS_PER_SECOND,
     TIMEOUTS,
     U32,
@@ -130,7 +131,7 @@ def _conn(index: int, conn: Conn, addresses: bytes, family: AddressFamily) -> st
     ports = [int.from_bytes(port, "big") for port in (conn.sport, conn.dport, conn.source_port)]
     server, generation = server_of_ref(conn.word_server)
     words = [
-        f"{index} {conn.protocol}",
+        f"{index} {conn.protocol & ~TEMPLATE_PROTOCOL}",
         f"{endpoint(source, ports[0])} -> {endpoint(destination, ports[1])}",
         f"server {server} generation {generation} {_name(State, conn.word_state)}",
         _flags(ConnFlag(conn.word_flags)),

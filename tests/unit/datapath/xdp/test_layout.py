@@ -60,6 +60,7 @@ CONSTANTS = {
     "FILTER_SIZE": layout.FILTER_SIZE,
     "SOURCE_PORT_FIRST": layout.SOURCE_PORT_FIRST,
     "CONN_WAYS": layout.CONN_WAYS,
+    "TEMPLATE_PROTOCOL": layout.TEMPLATE_PROTOCOL,
     "NONE": layout.NONE,
     "CONN4_SIZE": layout.CONN_SIZES[layout.AddressFamily.IPV4],
     "CONN6_SIZE": layout.CONN_SIZES[layout.AddressFamily.IPV6],
