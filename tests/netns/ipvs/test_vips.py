@@ -10,10 +10,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from kernlb.datapath.ipvs import IPVSDatapath
 from kernlb.lab.load import share_by_server
 from kernlb.lab.namespaces import inside
 from kernlb.lab.network import Lab
 from kernlb.lab.topology import FRONT, IPAddress
+from kernlb.model import DatapathKind
 from tests.netns.traffic.balancer import Balancer, Json
 from tests.netns.traffic.daemon import StartDaemon
 from tests.netns.traffic.wait import wait_for
@@ -31,10 +33,12 @@ EQUAL_TURNS = {"server1": 2, "server2": 2, "server3": 2}
 def balancer(lab: Lab, start_daemon: StartDaemon) -> Iterator[Balancer]:
     """kernlbd that puts addresses on the balancer's interface towards the clients."""
     settings = {"audit_interval": 3600, "defaults": {"vip_interface": FRONT}}
-    balancer = Balancer(lab, start_daemon(lab.topology.namespace("balancer"), settings))
-    yield balancer
-    balancer.close()
-    balancer.daemon.stop()
+    namespace = lab.topology.namespace("balancer")
+    daemon = start_daemon(namespace, settings)
+    kernel = inside(namespace, IPVSDatapath)
+    yield Balancer(lab, daemon, DatapathKind.IPVS, lambda key: kernel.read([key])[key])
+    kernel.close()
+    daemon.stop()
 
 
 @pytest.fixture
