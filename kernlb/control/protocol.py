@@ -19,6 +19,8 @@
 | POST /v1/services/NAME/servers/ADDRESS:PORT/disable|                | Change                |
 | GET /v1/stats?service=NAME                         |                | list of ServiceStatsView |
 | GET /v1/health?service=NAME                        |                | Health                |
+| GET /v1/overview?service=NAME                      |                | Overview              |
+| GET /v1/events?since=&limit=&service=&wait=        |                | Events                |
 | GET /v1/explain?protocol=&client=&to=              |                | Explanation           |
 | GET /v1/dump?map=NAME                              |                | list of MapDump       |
 | POST /v1/plan                                      | Documents      | Change                |
@@ -270,6 +272,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     time: float
     text: str
     cause: str = ""
+    number: int = 0  # goes up by one an event, over restarts too
+    service: str = ""  # its name, where it is about one
+    server: str = ""  # address:port, where it is about one
 
 
 class VipView(msgspec.Struct, frozen=True, omit_defaults=True):

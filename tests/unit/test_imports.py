@@ -82,6 +82,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.control",
             "kernlb.control.protocol",
             "kernlb.control.protocol_health",
+            "kernlb.control.protocol_overview",
             "kernlb.control.protocol_xdp",
             "kernlb.control.problem",
         ),
@@ -125,6 +126,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.control.pro*",
             "kernlb.control.server",
             "kernlb.metrics",
+            "kernlb.page*",
         ),
     ),
     "command line": (
@@ -133,7 +135,28 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb",
             "kernlb.control.client",
             "kernlb.control.protocol*",
+            "kernlb.doctor*",
+            "kernlb.migrate*",
+            "kernlb.realserver*",
+            "kernlb.trace*",
         ),
+    ),
+    "page": (("kernlb.page", "kernlb.page.*"), ("kernlb.control.pro*",)),
+    "migration": (
+        ("kernlb.migrate", "kernlb.migrate.*"),
+        ("kernlb.model", "kernlb.limits", "kernlb.config*", "kernlb.control.protocol*"),
+    ),
+    "doctor": (
+        ("kernlb.doctor", "kernlb.doctor.*"),
+        ("kernlb.model", "kernlb.limits", "kernlb.config*", "kernlb.control.protocol*"),
+    ),
+    "real server": (
+        ("kernlb.realserver", "kernlb.realserver.*"),
+        ("kernlb.doctor*", "kernlb.datapath.xdp.decap"),
+    ),
+    "tracing": (
+        ("kernlb.trace", "kernlb.trace.*"),
+        ("kernlb.model", "kernlb.datapath.xdp.*", "kernlb.control.protocol*"),
     ),
     "lab": (("kernlb.lab", "kernlb.lab.*"), ("kernlb", "kernlb.datapath.xdp.decap")),
 }
