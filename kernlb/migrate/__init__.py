@@ -1,0 +1,1 @@
+"""Configurations of other programs to service documents, and back; what is lost is named."""
