@@ -21,6 +21,7 @@ COMMANDS = {
     "health": Lazy("kernlb.cli.health:health", "What health checks found of every server."),
     "stats": Lazy("kernlb.cli.stats:stats", "Connections, packets and bytes, from the kernel."),
     "explain": Lazy("kernlb.cli.explain:explain", "Where a packet would go in XDP, and why."),
+    "doctor": Lazy("kernlb.cli.doctor:doctor", "What is wrong with this balancer, and the remedy."),
     "dump": Lazy("kernlb.cli.dump:dump", "The maps of the XDP datapath as text."),
     "xdp": Lazy("kernlb.cli.xdp:xdp", "The XDP datapath apart from the daemon: size, unload."),
     "schema": Lazy("kernlb.cli.schema:schema", "JSON Schema of service documents or settings."),

@@ -148,7 +148,16 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "doctor": (
         ("kernlb.doctor", "kernlb.doctor.*"),
-        ("kernlb.model", "kernlb.limits", "kernlb.config*", "kernlb.control.protocol*"),
+        (
+            "kernlb.model",
+            "kernlb.limits",
+            "kernlb.declaration",
+            "kernlb.config*",
+            "kernlb.store",
+            "kernlb.control.protocol*",
+            "kernlb.datapath*",
+            "kernlb.vip.asking",
+        ),
     ),
     "real server": (
         ("kernlb.realserver", "kernlb.realserver.*"),
@@ -243,6 +252,18 @@ PURE = (
     "kernlb.datapath.xdp.refusals",
     "kernlb.datapath.xdp.slots",
     "kernlb.datapath.xdp.tables",
+    "kernlb.doctor",
+    "kernlb.doctor.facts",
+    "kernlb.doctor.finding",
+    "kernlb.doctor.examining",
+    "kernlb.doctor.ops",
+    "kernlb.doctor.sysctls",
+    "kernlb.doctor.network",
+    "kernlb.doctor.drivers",
+    "kernlb.doctor.services",
+    "kernlb.doctor.balancer",
+    "kernlb.doctor.balancer.forwarding",
+    "kernlb.doctor.server",
 )
 VALUES = frozenset(
     {
@@ -287,15 +308,22 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.health.probes.*",
         "kernlb.vip.asking",
         "kernlb.vip.netlink",
+        "kernlb.doctor.doors.ethtool",  # SIOCETHTOOL
         *SOCKET_CONSTANTS,
         "kernlb.lab.*",
     ),
     "subprocess": (
         "kernlb.datapath.ipvs.netlink",  # modprobe ip_vs
         "kernlb.health.probes.exec_door",
+        "kernlb.doctor.doors.programs",  # nft, modprobe
         "kernlb.lab.*",
     ),
-    "pyroute2": ("kernlb.vip.netlink", "kernlb.datapath.xdp.decap", "kernlb.lab.*"),
+    "pyroute2": (
+        "kernlb.vip.netlink",
+        "kernlb.datapath.xdp.decap",
+        "kernlb.doctor.doors.*",
+        "kernlb.lab.*",
+    ),
     "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
     "prometheus_client": ("kernlb.metrics", "kernlb.metrics_health", "kernlb.metrics_xdp"),
     "h2": ("kernlb.health.probes.grpc_health",),
@@ -307,6 +335,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ctypes": (
         "kernlb.datapath.xdp.libbpf*",
         "kernlb.health.probes.exec_runner",  # prctl
+        "kernlb.doctor.doors.*",
         "kernlb.lab.*",
     ),
 }
