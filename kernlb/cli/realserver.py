@@ -1,44 +1,32 @@
 """``kernlb realserver``: what a real server needs for itself. Root and no daemon.
 
-So far one thing: ``decap``, the end of tunnels where the server's kernel has no device for them.
+Here is ``decap``, the end of tunnels where the server's kernel has no device for them.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 import click
 
 from kernlb.cli.console import DONE, FAILED, Console, pass_console
-from kernlb.cli.lazy import Command, group
+from kernlb.cli.lazy import Command, Lazy, group
+from kernlb.cli.own_address import ADDRESS
 
 if TYPE_CHECKING:
     from kernlb.datapath.xdp.decap import Status
 
-    ParamType = click.ParamType[Any]  # generic in newer versions of click only
-else:
-    ParamType = click.ParamType
+COMMANDS = {
+    "setup": Lazy("kernlb.cli.realserver_setup:setup", "Prepare this host for dsr or tunnel."),
+    "check": Lazy("kernlb.cli.realserver_check:check", "Find what keeps it from answering."),
+    "remove": Lazy("kernlb.cli.realserver_setup:remove", "Put back what setup changed."),
+}
 
 
-class Address(ParamType):
-    name = "address"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> IPv4Address | IPv6Address:
-        try:
-            return ip_address(value)
-        except ValueError:
-            self.fail(f'"{value}" is not an IP address', param, ctx)
-
-
-ADDRESS = Address()
-
-
-@group()
+@group(COMMANDS)
 def realserver() -> None:
-    """Prepare this host to be a real server of services that are forwarded by tunnel."""
+    """Prepare this host to be a real server of services forwarded by dsr or tunnel."""
 
 
 @realserver.group()
