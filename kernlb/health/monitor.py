@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from random import Random
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from kernlb.health.trust import BEAT, Trust
 HISTORY = 8  # results kept of each subject
 FIRST_RATE = 4000.0  # starts a second at most, when many are new or overdue at once
 CANARIES = 4  # others that are asked at once when one begins to fail
-CANARY_INTERVAL = 0.5  # seconds between two such rounds
+CANARY_INTERVAL = 0.1  # seconds between two such rounds
 AT_ONCE = 256  # probes started before the loop may do something else
 TICK = 0.01  # seconds: of many targets, those due within one are started together
 CROWD = 256  # when more are new at once, they are spread over their interval the next time
@@ -114,6 +115,7 @@ class Monitor:
         self._timer_due = self._last_tick = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
         self._last_canaries = 0.0
+        self._canaries: asyncio.TimerHandle | None = None  # while a round is to come
         self._beat: asyncio.TimerHandle | None = None  # while there is anything to watch
 
     # -- what to watch
@@ -155,8 +157,9 @@ class Monitor:
     def stop(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._canaries):
+            if timer is not None:
+                timer.cancel()
         for subject in self.subjects.values():
             self._drop(subject)
         self.subjects.clear()
@@ -258,14 +261,18 @@ class Monitor:
         return result
 
     def _ask_canaries(self, now: float) -> None:
-        """Do others answer? By the time of a verdict that is known."""
-        if now - self._last_canaries < CANARY_INTERVAL or len(self.subjects) < 2:
-            return
-        self._last_canaries = now
-        for key in self._random.sample([*self.subjects], min(CANARIES, len(self.subjects))):
-            past = self.subjects[key].past
-            if not past or now - past[-1].at > CANARY_INTERVAL:
-                self.ask_now(key)
+        """Do others answer? By the time of a verdict that is known, so none goes without."""
+        if self._canaries is None and len(self.subjects) > 1:
+            due = max(now, self._last_canaries + CANARY_INTERVAL)
+            self._canaries = self._loop.call_at(due, self._start_canaries)
+
+    def _start_canaries(self) -> None:
+        self._canaries, self._last_canaries = None, self._loop.time()
+        some = min(4 * CANARIES, len(self.subjects))
+        drawn = (self.subjects[key] for key in self._random.sample([*self.subjects], some))
+        well = (one.key for one in drawn if one.state.condition.good and not one.state.in_doubt)
+        for key in islice(well, CANARIES):
+            self.ask_now(key)
 
     def _tell(self, key: Key, transition: fsm.Transition | None) -> None:
         if not self._transitions:

@@ -370,6 +370,26 @@ def test_one_of_three_that_dies_is_out_in_time_for_others_are_asked_at_once(worl
     assert others <= 2 * 2 + CANARIES
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_five_of_twenty_that_die_within_a_second_are_each_out_in_time(seed: int) -> None:
+    timing = Timing(interval=1, fast_interval=0.5, timeout=0.5, rise=2, fall=2, jitter=0.1)
+    world, random = World(), Random(seed)
+    world.monitor.watch({key(n, timing): True for n in range(1, 21)})
+    for _ in range(20):
+        world.loop.run(5 + random.random())
+        died: dict[str, float] = {}
+        for number in random.sample(range(1, 21), 5):
+            world.network.outcomes[server(number)] = Outcome.REFUSED
+            died[server(number)] = world.loop.time() - 1000
+            world.loop.run(random.random() / 5)
+        world.loop.run(3)
+        fell = {who: when for when, who in world.falls()}
+        late = {who: round(fell[who] - when, 3) for who, when in died.items()}
+        assert max(late.values()) <= 1 + 0.5 + 2 * world.network.delay + 2 * TICK, late
+        world.network.outcomes.clear()
+    world.monitor.stop()
+
+
 def test_without_a_grace_there_is_none() -> None:
     world = World(grace=0)
     watch(world, 20)
