@@ -24,6 +24,8 @@ from kernlb.config.settings_document import (
     AUDIT_INTERVAL,
     CONTROL_GROUP,
     METRICS_LISTEN,
+    METRICS_SERVERS,
+    OVERVIEW_INTERVAL,
     DefaultsDocument,
     SettingsDocument,
     SyncDocument,
@@ -86,11 +88,14 @@ class IpvsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``metrics_listen`` None: no metrics listener. ``audit_interval`` in seconds."""
+    """``metrics_listen`` None: no metrics listener. Intervals in seconds. ``metrics_servers``: more
+    than this many have no metrics each."""
 
     defaults: Defaults = Defaults()
     audit_interval: float = AUDIT_INTERVAL
+    overview_interval: float = OVERVIEW_INTERVAL
     metrics_listen: str | None = METRICS_LISTEN
+    metrics_servers: int = METRICS_SERVERS
     ipvs: IpvsSettings = IpvsSettings()
     xdp: XdpSettings = field(default_factory=XdpSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
@@ -118,8 +123,10 @@ def parse_settings(text: bytes, *, source: str) -> Settings:
     report = Report(source)
     settings = Settings(
         defaults=_defaults(document.defaults, report),
-        audit_interval=_audit_interval(document.audit_interval, report),
+        audit_interval=_interval("audit_interval", document.audit_interval, report),
+        overview_interval=_interval("overview_interval", document.overview_interval, report),
         metrics_listen=_listen(document.metrics_listen, report),
+        metrics_servers=document.metrics_servers,
         ipvs=IpvsSettings(
             timeouts=_timeouts(document.ipvs.timeouts, report),
             sync=_sync(document.ipvs.sync, report),
@@ -159,10 +166,10 @@ def _defaults(document: DefaultsDocument, report: Report) -> Defaults:
     )
 
 
-def _audit_interval(duration: str | float, report: Report) -> float:
+def _interval(name: str, duration: str | float, report: Report) -> float:
     interval = seconds(duration)
     if interval < 1:
-        report.add(("audit_interval",), "must be 1 second at least")
+        report.add((name,), "must be 1 second at least")
     return interval
 
 

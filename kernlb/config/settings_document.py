@@ -14,7 +14,9 @@ from kernlb.config.xdp_document import XdpDocument
 from kernlb.model import DatapathKind, Forwarding, Scheduler
 
 METRICS_LISTEN = "127.0.0.1:9107"
+METRICS_SERVERS = 20_000
 AUDIT_INTERVAL = 60.0
+OVERVIEW_INTERVAL = 5.0
 CONTROL_GROUP = "kernlb"
 
 
@@ -156,6 +158,10 @@ class SettingsDocument(_Document, frozen=True):
     audit_interval: Annotated[
         Duration, doc("Time in which every service is compared with the kernel once.", default=60)
     ] = AUDIT_INTERVAL
+    overview_interval: Annotated[
+        Duration,
+        doc("Time between readings of all counters; longer where there are many.", default=5),
+    ] = OVERVIEW_INTERVAL
     metrics_listen: Annotated[
         Annotated[str, Meta(max_length=64, extra_json_schema={"title": "address:port"})]
         | OnlyFalse,
@@ -163,6 +169,10 @@ class SettingsDocument(_Document, frozen=True):
             "Where Prometheus reads metrics, address:port; false: nowhere.", default=METRICS_LISTEN
         ),
     ] = METRICS_LISTEN
+    metrics_servers: Annotated[
+        Count,
+        doc("With more real servers than this, metrics are by service only.", default=20000),
+    ] = METRICS_SERVERS
     ipvs: Annotated[IpvsDocument, doc("The host's IPVS.")] = IpvsDocument()
     xdp: Annotated[XdpDocument, doc("The host's XDP datapath.")] = XdpDocument()
     health: Annotated[MonitorDocument, doc("The host's health monitor.")] = MonitorDocument()

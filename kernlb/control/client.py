@@ -32,6 +32,7 @@ from kernlb.control.protocol import (
     Version,
 )
 from kernlb.control.protocol_health import Health
+from kernlb.control.protocol_overview import Events, Overview
 from kernlb.control.protocol_xdp import Explanation, MapDump
 from kernlb.control.wire import GarbledError, exchange, request
 
@@ -85,6 +86,27 @@ class Client:
         """Of one service, or of all that have checks."""
         query = {} if service is None else {"service": service}
         return self._call("GET", "/health", Health, query=query)
+
+    def overview(self, services: Sequence[str] = (), *, history: int | None = None) -> Overview:
+        """Everything on one screen: of these services, none named: of all. ``history``: so many
+        moments of each, None: as the daemon sees fit."""
+        query = [("service", name) for name in services]
+        query += [] if history is None else [("history", str(history))]
+        return self._call("GET", "/overview", Overview, query=query)
+
+    def events(
+        self,
+        since: int | None = None,
+        *,
+        limit: int | None = None,
+        service: str = "",
+        wait: float = 0.0,
+    ) -> Events:
+        """Those after number ``since``, oldest first; None: the latest. Waits up to ``wait``
+        seconds (60 at most) for one to come."""
+        asked = {"since": since, "limit": limit, "service": service or None, "wait": wait or None}
+        query = {name: str(value) for name, value in asked.items() if value is not None}
+        return self._call("GET", "/events", Events, query=query, timeout=READ_TIMEOUT + wait)
 
     def explain(
         self, protocol: str, client: str, to: str, *, within: bool = False, interface: str = ""

@@ -29,6 +29,7 @@ from kernlb.control.protocol import (
     ProblemKind,
     Version,
 )
+from kernlb.control.watching import Watchers
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.status import Overview
 from kernlb.intent import AdminMode
@@ -46,8 +47,9 @@ class ControlServer:
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._changes: Changes  # both from start() on
+        self._changes: Changes  # these from start() on
         self._overview: Overview
+        self._watchers: Watchers
         self._socket: socket.socket | None = None
         self._path = Path()
         self._runner: web.AppRunner | None = None
@@ -59,11 +61,11 @@ class ControlServer:
         self._socket = access.listen(path, self._group)
         self._path = path
 
-    async def start(self, changes: Changes, overview: Overview) -> None:
+    async def start(self, changes: Changes, overview: Overview, watchers: Watchers) -> None:
         """Answer those who call."""
         if self._socket is None:
             raise RuntimeError("claim a socket first")
-        self._changes, self._overview = changes, overview
+        self._changes, self._overview, self._watchers = changes, overview, watchers
         self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
@@ -82,6 +84,7 @@ class ControlServer:
             client_max_size=MAX_BODY, middlewares=[_problems, self._authorised]
         )
         service, server = f"{API}/services/{{name}}", f"{API}/services/{{name}}/servers/{{server}}"
+        self._watchers.add_to(application)
         route = application.router.add_route
         route("GET", f"{API}/version", self._version)
         route("GET", f"{API}/status", self._status)

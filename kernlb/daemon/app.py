@@ -23,13 +23,16 @@ from kernlb.config.settings import Settings, load_settings
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import DatapathStatus
 from kernlb.control.server import ControlServer
+from kernlb.control.watching import Watchers
 from kernlb.daemon import host, notify
 from kernlb.daemon.audit import Audit
+from kernlb.daemon.board import Board
 from kernlb.daemon.carrying import Carrying
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
+from kernlb.daemon.event_log import EventLog
 from kernlb.daemon.events import Events, sentence
 from kernlb.daemon.health import HealthKeeper
 from kernlb.daemon.health_views import HealthOverview
@@ -40,6 +43,7 @@ from kernlb.daemon.passive import PassiveWatch
 from kernlb.daemon.probe_counts import ProbeCounts
 from kernlb.daemon.replies import Replies
 from kernlb.daemon.runtime import RuntimeState
+from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
 from kernlb.daemon.vips import AddressDoor, VipKeeper
@@ -101,6 +105,8 @@ class App:
 
     def _assemble(self) -> None:
         options, clock = self._options, time.time
+        self._event_log = EventLog(options.state_dir)
+        self._events.keep(self._event_log)
         self._xdp: XdpHost | None = None
         self._datapaths, missing = self._open_datapaths()
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
@@ -129,15 +135,13 @@ class App:
         self._changes = Changes(
             self._documents, self._reconciler, clock, self._deadlines.changed, self._read_settings
         )
+        health = HealthOverview(self._health, counts, clock)
+        self._sampler = Sampler(self._datapaths, desired, clock, self._settings.overview_interval)
         self._overview = Overview(
-            self._reconciler,
-            self._audit,
-            self._changes,
-            missing,
-            clock,
-            self._xdp,
-            HealthOverview(self._health, counts, clock),
+            self._reconciler, self._audit, self._changes, missing, clock, self._xdp, health
         )
+        board = Board(self._overview, self._sampler, health, clock, self._troubles)
+        self._watchers = Watchers(board, self._events)
 
     async def _work(self, control: ControlServer) -> None:
         metrics = MetricsServer(self._overview)
@@ -147,7 +151,7 @@ class App:
                 await self._changes.start()
             _log_faults(self._changes.faults)
             # not before: a change beside nothing in force removes the rest
-            await control.start(self._changes, self._overview)
+            await control.start(self._changes, self._overview, self._watchers)
             await self._start_metrics(metrics)
             log.info("kernlbd %s ready: %s", __version__, self._summary())
             notify.notify("READY=1", f"STATUS={self._summary()}")
@@ -164,6 +168,7 @@ class App:
             await self._vips.close()
             for datapath in self._datapaths.values():
                 datapath.close()
+            self._event_log.close()
 
     async def _start_metrics(self, metrics: MetricsServer) -> None:
         listen = self._settings.metrics_listen
@@ -182,6 +187,7 @@ class App:
                 tasks.create_task(self._reloads(), name="reload"),
                 tasks.create_task(self._health.run(self._reconciler.wake), name="health"),
                 tasks.create_task(self._carrying.run(), name="probes at a VIP"),
+                tasks.create_task(self._sampler.run(), name="sampler"),
                 tasks.create_task(notify.watchdog(), name="watchdog"),
             ]
             if self._xdp is not None:
@@ -240,6 +246,7 @@ class App:
         self._settings = settings
         self._store.defaults = settings.defaults
         self._audit.interval = settings.audit_interval
+        self._sampler.wanted = settings.overview_interval
         tune(self._monitor, settings.health)
         self._apply_host(settings)
         if self._xdp is not None:
@@ -283,6 +290,11 @@ class App:
             except OSError as error:
                 missing.append(_missing(DatapathKind.XDP, error))
         return found, missing
+
+    def _troubles(self) -> list[str]:
+        """What is wrong with the daemon itself."""
+        failing = self._event_log.failing
+        return [f"events are not kept on disk: {failing}"] if failing else []
 
     def _summary(self) -> str:
         declared = self._reconciler.desired.declarations.values()

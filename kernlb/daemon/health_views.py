@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernlb.control.protocol_health import (
     Health,
@@ -36,6 +37,21 @@ class ServerFigures:
     server: str
     up: bool
     went: dict[str, int]  # how often it came into a condition
+
+
+class Glance(NamedTuple):
+    """A server that is watched, in a line: ``since`` (seconds since the epoch) is of the
+    condition, ``duration`` of the latest probe, ``strip`` the latest results, oldest first."""
+
+    check: str
+    condition: Condition
+    since: float
+    why: str
+    duration: float
+    strip: str
+
+
+_SIGNS = {Opinion.GOOD: "+", Opinion.BAD: "-", Opinion.NONE: "."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +113,34 @@ class HealthOverview:
                 await asyncio.sleep(0)
         return Health(self.monitor(), services)
 
+    def phase(self, declaration: Declaration) -> str:
+        """Where a service stands; "" where nothing watches it."""
+        service = self._keeper.services.get(declaration.ref)
+        return service.stance.phase if service is not None else ""
+
+    def glance(self, declaration: Declaration, key: ServerKey, role: Role) -> Glance | None:
+        """One server; None: nothing watches it."""
+        service = self._keeper.services.get(declaration.ref)
+        watched = service.watched.get(key) if service is not None else None
+        subject = self._keeper.monitor.subjects.get(watched.key) if watched is not None else None
+        if service is None or watched is None or subject is None:
+            return None
+        return self._glance(service, key, watched, subject, role)
+
+    def _glance(
+        self, service: Service, key: ServerKey, watched: Watched, subject: Subject, role: Role
+    ) -> Glance:
+        now = self._keeper.monitor.now
+        condition = self._keeper.condition(service, key, watched)
+        return Glance(
+            type_word(watched.key.check),
+            condition,
+            self._clock() - (now - _since(watched, subject)),
+            _why(service, watched, subject, condition, role, now),
+            subject.past[-1].result.duration if subject.past else 0.0,
+            "".join(_SIGNS[heard.result.outcome.opinion] for heard in subject.past),
+        )
+
     def figures(self) -> HealthFigures:
         late, tallies = self._keeper.monitor.lateness, self._counts.by_type()
         return HealthFigures(
@@ -133,15 +177,12 @@ class HealthOverview:
         keeper, now, clock = self._keeper, self._keeper.monitor.now, self._clock()
         subject = keeper.monitor.subjects[watched.key]
         condition = keeper.condition(service, key, watched)
-        since = subject.state.since
-        if watched.flapping.held:
-            since = watched.flapping.changes[-1]
         return ServerHealth(
             server=str(key),
             check=type_word(watched.key.check),
             condition=condition,
             state=role,
-            since=clock - (now - since),
+            since=clock - (now - _since(watched, subject)),
             next_probe=0.0 if subject.running is not None else max(0.0, subject.due - now),
             failures=subject.state.failures,
             percent=subject.wish.percent,
@@ -158,6 +199,10 @@ class HealthOverview:
                 for heard in reversed(subject.past)
             ],
         )
+
+
+def _since(watched: Watched, subject: Subject) -> float:
+    return watched.flapping.changes[-1] if watched.flapping.held else subject.state.since
 
 
 _OF_ROLE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,7 @@ from kernlb.daemon.views import (
 from kernlb.daemon.vips import wanted_vips
 from kernlb.datapath import Datapath, DatapathUnavailableError, ServiceStats
 from kernlb.declaration import Declaration
+from kernlb.intent import Admin, Intent
 from kernlb.model import (
     AddressKey,
     DatapathKind,
@@ -124,6 +125,22 @@ class Overview:
         if faults and report.state is SyncState.SYNCED:
             return Report(SyncState.INVALID, f"the last good version is in force: {faults[0]}")
         return report
+
+    def declared(self, names: Sequence[str]) -> list[Declaration]:
+        """The named services, all where none is named, by name. Raises RequestRefusedError."""
+        declarations = self._reconciler.desired.declarations
+        return [self._declaration(name) for name in sorted(names or declarations)]
+
+    def in_force(self, declaration: Declaration) -> bool:
+        """False once another has taken its place."""
+        return self._reconciler.desired.declarations.get(declaration.name) is declaration
+
+    def intended(self, declaration: Declaration) -> Intent:
+        """What the kernel should hold for a service in force."""
+        return self._reconciler.desired.intended(declaration)
+
+    def holds(self, name: str) -> Mapping[ServerKey, Admin]:
+        return self._reconciler.runtime.holds(name)
 
     def service(self, name: str) -> ServiceView:
         """One service, its kernel side freshly read. Raises RequestRefusedError."""
@@ -213,12 +230,9 @@ class Overview:
     async def health(self, names: Sequence[str]) -> Health:
         """How the servers of the named services are, of all where none is named."""
         desired = self._reconciler.desired
-        declarations = [self._declaration(name) for name in names] or [
-            desired.declarations[name] for name in sorted(desired.declarations)
-        ]
         if self._health is None:
             return Health(NOBODY, [])
-        return await self._health.health(declarations, desired.intended)
+        return await self._health.health(self.declared(names), desired.intended)
 
     def health_figures(self) -> HealthFigures | None:
         """None where no server is watched."""

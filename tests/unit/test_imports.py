@@ -313,6 +313,7 @@ VALUES = frozenset(
     {
         *("__future__", "collections", "contextlib", "copy", "dataclasses", "difflib", "enum"),
         *(
+            "array",
             "bisect",
             "errno",
             "functools",
@@ -368,7 +369,12 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.doctor.doors.*",
         "kernlb.lab.*",
     ),
-    "aiohttp": ("kernlb.control.server", "kernlb.daemon.scrape", "kernlb.lab.*"),
+    "aiohttp": (
+        "kernlb.control.server",
+        "kernlb.control.watching",
+        "kernlb.daemon.scrape",
+        "kernlb.lab.*",
+    ),
     "prometheus_client": ("kernlb.metrics", "kernlb.metrics_health", "kernlb.metrics_xdp"),
     "h2": ("kernlb.health.probes.grpc_health",),
     "uvloop": ("kernlb.daemon",),

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from kernlb import __version__
-from kernlb.control import protocol, server
+from kernlb.control import protocol, protocol_overview, server
 from kernlb.control.protocol import Change, Problem, ProblemKind
 from kernlb.control.server import ControlServer
 from tests.unit.daemon.world import World, foreign, key, story, web
@@ -85,7 +85,7 @@ async def listening(
     path = path or world.root / "control.sock"
     control.claim(path)
     await world.start(web=web("10.0.0.1", "10.0.0.2"), db=web("10.0.0.9", port=5432))
-    await control.start(world.changes, world.overview)
+    await control.start(world.changes, world.overview, world.watchers)
     try:
         yield Caller(path, world)
     finally:
@@ -128,6 +128,10 @@ READERS = [
     ("/v1/status", protocol.Status),
     ("/v1/services", list[protocol.ServiceSummary]),
     ("/v1/services/web", protocol.ServiceView),
+    ("/v1/overview", protocol_overview.Overview),
+    ("/v1/overview?service=web&history=3", protocol_overview.Overview),
+    ("/v1/events", protocol_overview.Events),
+    ("/v1/events?since=0&limit=10&service=web&wait=0.01", protocol_overview.Events),
     ("/v1/stats", list[protocol.ServiceStatsView]),
     ("/v1/stats?service=web&service=db", list[protocol.ServiceStatsView]),
 ]

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from kernlb.control.protocol import ServerState, ServiceSummary, SyncState
+from kernlb.control.watching import Watchers
 from kernlb.daemon.audit import Audit
+from kernlb.daemon.board import Board
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired, Health
@@ -25,6 +27,7 @@ from kernlb.daemon.events import Events
 from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
+from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.status import Overview, Xdp
 from kernlb.daemon.vips import VipKeeper
 from kernlb.datapath import Datapath, Failure, Refusal
@@ -166,6 +169,9 @@ class World:
         self.overview = Overview(
             self.reconciler, self.audit, self.changes, [], clock, self.xdp, self.health_overview
         )
+        self.sampler = Sampler(datapaths, self.desired, clock, 5.0)
+        self.board = Board(self.overview, self.sampler, self.health_overview, clock)
+        self.watchers = Watchers(self.board, self.events)
 
     def make_health(self, datapaths: Mapping[DatapathKind, Datapath]) -> Health | None:
         """Nobody watches servers here; see health_world.py."""
