@@ -17,13 +17,21 @@ COMMANDS = {
     "apply": Lazy("kernlb.cli.plan:apply", "Put service documents in force, all or none."),
     "plan": Lazy("kernlb.cli.plan:plan", "Show what would change, and change nothing."),
     "reload": Lazy("kernlb.cli.plan:reload", "Read the service files again and apply them."),
-    "status": Lazy("kernlb.cli.status:status", "How the daemon and its datapaths are."),
+    "status": Lazy("kernlb.cli.status:status", "The whole picture: daemon, services, servers."),
+    "top": Lazy("kernlb.cli.top:top", "The same live, on a screen with keys."),
+    "events": Lazy("kernlb.cli.events:events", "What changed, when and by whom."),
+    "wait": Lazy("kernlb.cli.wait:wait", "Wait until a condition holds: for scripts."),
     "health": Lazy("kernlb.cli.health:health", "What health checks found of every server."),
     "stats": Lazy("kernlb.cli.stats:stats", "Connections, packets and bytes, from the kernel."),
     "explain": Lazy("kernlb.cli.explain:explain", "Where a packet would go in XDP, and why."),
     "doctor": Lazy("kernlb.cli.doctor:doctor", "What is wrong with this balancer, and the remedy."),
+    "trace": Lazy("kernlb.cli.trace:trace", "Drops, scheduling, connections, latency: live."),
+    "capture": Lazy("kernlb.cli.capture:capture", "Packets as XDP saw them, to a pcap file."),
     "dump": Lazy("kernlb.cli.dump:dump", "The maps of the XDP datapath as text."),
     "xdp": Lazy("kernlb.cli.xdp:xdp", "The XDP datapath apart from the daemon: size, unload."),
+    "ipvsadm": Lazy(
+        "kernlb.cli.ipvsadm:ipvsadm", "Take ipvsadm's options, so that scripts go on."
+    ),
     "schema": Lazy("kernlb.cli.schema:schema", "JSON Schema of service documents or settings."),
     "version": Lazy("kernlb.cli.status:version", "Version of this program and of the daemon."),
     "daemon": Lazy("kernlb.cli.daemon:daemon", "Run the daemon, kernlbd, in the foreground."),
@@ -43,7 +51,7 @@ def cli() -> None:
     Units: durations in seconds or as 500ms, 90s, 5m, 1h, 1d; sizes in bytes; rates a second.
 
     Exit codes: 0 done, 1 refused or failed, 2 usage, 3 plan shows changes,
-    4 daemon unreachable.
+    4 daemon unreachable, 5 what was waited for did not come in time.
     """
 
 

@@ -109,7 +109,12 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "metrics": (
-        ("kernlb.metrics", "kernlb.metrics_health", "kernlb.metrics_xdp"),
+        (
+            "kernlb.metrics",
+            "kernlb.metrics_health",
+            "kernlb.metrics_text",
+            "kernlb.metrics_xdp",
+        ),
         ("kernlb", "kernlb.control.protocol", "kernlb.control.protocol_xdp"),
     ),
     "daemon": (
@@ -149,7 +154,14 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "page": (("kernlb.page", "kernlb.page.*"), ("kernlb.control.pro*",)),
     "migration": (
         ("kernlb.migrate", "kernlb.migrate.*"),
-        ("kernlb.model", "kernlb.limits", "kernlb.config*", "kernlb.control.protocol*"),
+        (
+            "kernlb.model",
+            "kernlb.limits",
+            "kernlb.declaration",
+            "kernlb.health.check",
+            "kernlb.config*",
+            "kernlb.control.protocol*",
+        ),
     ),
     "doctor": (
         ("kernlb.doctor", "kernlb.doctor.*"),
@@ -208,6 +220,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.xdp", "kernlb.config*"): "`kernlb xdp` needs no daemon",
     ("kernlb.cli.xdp", "kernlb.datapath.xdp.*"): "nor a program that is loaded",
     ("kernlb.cli.lab", "kernlb.lab*"): "`kernlb lab` is the lab, loaded when it is asked",
+    ("kernlb.migrate.ipvsadm.kernel", "kernlb.datapath.ipvs"): "what others made in the kernel",
     ("kernlb.cli.realserver", "kernlb.datapath.xdp.*"): "a real server has no daemon",
 }
 
@@ -257,6 +270,7 @@ PURE = (
     "kernlb.control.protocol_overview",
     "kernlb.control.protocol_xdp",
     "kernlb.control.problem",
+    "kernlb.metrics_text",
     "kernlb.daemon.concerns",
     "kernlb.daemon.readings",
     "kernlb.daemon.shares",
@@ -267,6 +281,16 @@ PURE = (
     "kernlb.daemon.destinations",
     "kernlb.daemon.neighbours",
     "kernlb.daemon.reachability",
+    "kernlb.migrate.ipvsadm.document",
+    "kernlb.migrate.ipvsadm.export",
+    "kernlb.migrate.ipvsadm.grammar",
+    "kernlb.migrate.ipvsadm.line",
+    "kernlb.migrate.ipvsadm.listing",
+    "kernlb.migrate.ipvsadm.making",
+    "kernlb.migrate.ipvsadm.options",
+    "kernlb.migrate.ipvsadm.rules",
+    "kernlb.migrate.ipvsadm.saved",
+    "kernlb.migrate.ipvsadm.views",
     "kernlb.datapath",
     "kernlb.datapath.fake",
     "kernlb.datapath.ipvs.abi",
@@ -346,10 +370,12 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.datapath.ipvs.netlink",
         "kernlb.datapath.xdp.asking",  # if_indextoname
         "kernlb.datapath.xdp.attaching",  # if_nametoindex
+        "kernlb.datapath.xdp.capturing",  # if_nametoindex
         "kernlb.datapath.xdp.decap",  # if_nametoindex
         "kernlb.datapath.own_addresses",
         "kernlb.datapath.xdp.hop_door",
         "kernlb.datapath.xdp.probing",  # if_nameindex
+        "kernlb.migrate.ipvsadm.names",  # of hosts and ports
         "kernlb.health.probes.*",
         "kernlb.vip.asking",
         "kernlb.vip.netlink",
@@ -381,7 +407,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "click": ("kernlb.cli.*",),
     "yaml": ("kernlb.config.*",),
     "ruamel": ("kernlb.config.edit",),
-    "signal": ("kernlb.daemon.app", "kernlb.health.probes.*", "kernlb.lab.*"),
+    "signal": (
+        "kernlb.daemon.app",
+        "kernlb.trace.stopping",
+        "kernlb.health.probes.*",
+        "kernlb.lab.*",
+    ),
     "ctypes": (
         "kernlb.datapath.xdp.libbpf*",
         "kernlb.health.probes.exec_runner",  # prctl
