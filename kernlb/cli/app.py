@@ -32,6 +32,10 @@ COMMANDS = {
     "ipvsadm": Lazy(
         "kernlb.cli.ipvsadm:ipvsadm", "Take ipvsadm's options, so that scripts go on."
     ),
+    "import": Lazy(
+        "kernlb.cli.importing:import_", "Services of keepalived, ldirectord or ipvsadm."
+    ),
+    "export": Lazy("kernlb.cli.exporting:export", "Services as a keepalived.conf, or ipvsadm's."),
     "schema": Lazy("kernlb.cli.schema:schema", "JSON Schema of service documents or settings."),
     "version": Lazy("kernlb.cli.status:version", "Version of this program and of the daemon."),
     "daemon": Lazy("kernlb.cli.daemon:daemon", "Run the daemon, kernlbd, in the foreground."),

@@ -226,6 +226,15 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 
 # Parts that only compute: no clock, no file, no socket, no process, no event loop.
 PURE = (
+    "kernlb.cli.columns",
+    "kernlb.cli.keys",
+    "kernlb.cli.render",
+    "kernlb.cli.sparkline",
+    "kernlb.cli.status_services",
+    "kernlb.cli.status_text",
+    "kernlb.cli.top_model",
+    "kernlb.cli.top_view",
+    "kernlb.cli.wait_condition",
     "kernlb.model",
     "kernlb.limits",
     "kernlb.plan",
@@ -246,6 +255,7 @@ PURE = (
     "kernlb.reconcile",
     "kernlb.intent",
     "kernlb.schedule*",
+    "kernlb.page.guard",
     "kernlb.vip.plan",
     "kernlb.vip.announce",
     "kernlb.config.address",
@@ -399,15 +409,19 @@ DOORS: dict[str, tuple[str, ...]] = {
         "kernlb.control.server",
         "kernlb.control.watching",
         "kernlb.daemon.scrape",
+        "kernlb.page.routes",
         "kernlb.lab.*",
     ),
     "prometheus_client": ("kernlb.metrics", "kernlb.metrics_health", "kernlb.metrics_xdp"),
     "h2": ("kernlb.health.probes.grpc_health",),
     "uvloop": ("kernlb.daemon",),
     "click": ("kernlb.cli.*",),
+    "rich": ("kernlb.cli.top_terminal", "kernlb.cli.top_picture"),
+    "termios": ("kernlb.cli.top_terminal",),
     "yaml": ("kernlb.config.*",),
     "ruamel": ("kernlb.config.edit",),
     "signal": (
+        "kernlb.cli.top_terminal",
         "kernlb.daemon.app",
         "kernlb.trace.stopping",
         "kernlb.health.probes.*",
@@ -422,7 +436,7 @@ DOORS: dict[str, tuple[str, ...]] = {
 }
 
 # Heavy to import, hence never at the top of what the command line loads to start.
-HEAVY = {"aiohttp", "pyroute2", "prometheus_client", "uvloop", "ruamel", "yaml", "asyncio"}
+HEAVY = {"aiohttp", "pyroute2", "prometheus_client", "uvloop", "ruamel", "yaml", "asyncio", "rich"}
 
 
 class Import(NamedTuple):

@@ -8,7 +8,7 @@ from textwrap import dedent
 import msgspec
 import pytest
 
-from kernlb.control.protocol import ProblemKind, VipView
+from kernlb.control.protocol import ProblemKind
 from kernlb.control.protocol_health import (
     Health,
     Lateness,
@@ -17,7 +17,7 @@ from kernlb.control.protocol_health import (
     ServerHealth,
     ServiceHealth,
 )
-from tests.unit.cli import views
+from tests.unit.cli import boards, views
 
 NOW = views.NOW
 MONITOR = MonitorView(12, 1, 2, Lateness(0.0004, 0.0021, 0.0123), suspensions=2)
@@ -124,11 +124,6 @@ def test_text_of_servers_cannot_steer_the_terminal(daemon, kernlb):
 )
 def test_status_has_a_line_of_it(daemon, kernlb, changed, line):
     monitor = msgspec.structs.replace(MONITOR, **changed)
-    daemon.says("GET /v1/status", msgspec.structs.replace(views.STATUS, health=monitor))
+    status = msgspec.structs.replace(boards.STATUS, health=monitor)
+    daemon.says("GET /v1/overview?history=0", boards.overview(status=status))
     assert f"health    {line}" in kernlb("status").out.splitlines()
-
-
-def test_status_tells_a_withdrawn_vip_from_a_missing_one(daemon, kernlb):
-    vips = [VipView("192.0.2.10", "eth0", False, False, True)]
-    daemon.says("GET /v1/status", msgspec.structs.replace(views.STATUS, vips=vips))
-    assert "192.0.2.10 on eth0: withdrawn: too few good servers" in kernlb("status").out

@@ -16,7 +16,7 @@ from kernlb.cli.app import run
 from kernlb.cli.console import Console
 from kernlb.cli.render import count, span
 from kernlb.control.protocol import Change, Fault, Moved, OpView, ServerState, Version
-from tests.unit.cli import views
+from tests.unit.cli import boards, views
 
 
 def lines(text):
@@ -31,7 +31,7 @@ def full(daemon):
     daemon.says("GET /v1/services/dns", views.service())
     daemon.says("GET /v1/stats", views.STATS)
     daemon.says("GET /v1/stats?service=web", views.STATS)
-    daemon.says("GET /v1/status", views.STATUS)
+    daemon.says("GET /v1/overview?history=0", boards.overview())
     daemon.says("GET /v1/version", Version("9.9", "/v1", 42))
     return daemon
 
@@ -102,22 +102,6 @@ def test_stats_are_exact_for_programs(full, kernlb):
     (view,) = json.loads(kernlb("stats", "-o", "json").out)
     assert view["counters"]["bytes_in"] == 12_345_678
     assert view["servers"][0]["active"] == 3
-
-
-def test_status_lists_what_there_is_to_list(full, kernlb, monkeypatch):
-    out = kernlb("status").out.splitlines()
-    assert out[:9] == [
-        "kernlbd   9.9, pid 42, up 1h 1m",
-        "datapath  ipvs: available, 1.2.1",
-        "datapath  xdp: not available, no BTF",
-        "services  2 synced, 1 failed",
-        "servers   3 of 5 serving",
-        "audit     last 12s ago, every 1m; drift: 4 repaired",
-        "foreign   tcp/192.0.2.99:1",
-        "vip       192.0.2.10 on eth0: missing, kernlb's",
-        "bad file  scheduler foo is unknown (services.d/web.yaml:4: scheduler)",
-    ]
-    assert out[9].endswith("service web: added (api)")
 
 
 READERS = ["service ls", "service show web", "server ls", "server ls web", "stats", "stats web",

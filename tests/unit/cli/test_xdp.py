@@ -120,20 +120,6 @@ def test_dump_prints_maps_one_after_the_other(daemon, kernlb):
     assert json.loads(kernlb("dump", "-o", "json").out)[0]["name"] == "services"
 
 
-def test_status_shows_xdp_loudly_where_it_is_slow_or_missing(daemon, kernlb):
-    daemon.says("GET /v1/status", msgspec.structs.replace(views.STATUS, xdp=XDP))
-    shown = [line for line in kernlb("status").out.splitlines() if line.startswith(("xdp", "no "))]
-    assert shown == [
-        "xdp       program 8a67f4bd1f7cd1e2, ABI 1, 64 MiB of tables",
-        "xdp       eth0: native mode",
-        "xdp       eth1: GENERIC mode: several times slower",
-        "xdp       eth2: there is no such interface",
-        "xdp       services 2/1.02k, conns4 1.20M/4.19M; half-open 17",
-        "xdp       slots stays at 4 entries, not 8: the map exists",
-        "no hop    10.0.0.9:80 of web: no answer from neighbour 10.0.0.9",
-    ]
-
-
 def test_stats_by_reason_lists_what_was_seen(daemon, kernlb):
     daemon.says("GET /v1/status", msgspec.structs.replace(views.STATUS, xdp=XDP))
     assert kernlb("stats", "--reasons") == (0, text("""
