@@ -1,23 +1,31 @@
 """Prometheus metrics, from one snapshot at scrape time.
 
 Cardinality: a service has one set of series by its name, a server one by service and
-``address:port``; no other label has more than a handful of values.
+``address:port``; no other label has more than a handful of values. Where there are more servers
+than settings allow, none has series of its own, and the page says how many were left out.
+
+The page is made in parts, and whoever else wants the processor gets it in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
 
 from kernlb import __version__, metrics_health, metrics_xdp
 from kernlb.control.protocol import Status, SyncState
+from kernlb.metrics_text import head, labels, samples
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kernlb.daemon.status import Overview, ServiceFigures
+    from kernlb.daemon.figures import ServiceFigures
+    from kernlb.daemon.health_views import HealthFigures, ServerFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+AT_ONCE = 1000  # samples written between two turns of the event loop
 
 _COUNTERS = {
     "connections": "Connections scheduled.",
@@ -33,27 +41,65 @@ _GAUGES = {
 }
 
 
-async def render(overview: Overview) -> bytes:
-    """The metrics page. Reads the kernel service by service, never all at once."""
+class Source(Protocol):
+    """What a page is made of (daemon.figures.Figures)."""
+
+    @property
+    def most_servers(self) -> int: ...
+
+    @property
+    def events(self) -> int: ...
+
+    def status(self) -> Status: ...
+
+    def services(self) -> AsyncIterator[ServiceFigures]: ...
+
+    def health(self) -> HealthFigures | None: ...
+
+    def watched(self) -> Iterator[ServerFigures]: ...
+
+
+async def render(source: Source) -> bytes:
+    """The metrics page."""
+    parts: list[str] = []
+    async for part in pages(source):
+        parts.append(part)
+        await asyncio.sleep(0)
+    return "".join(parts).encode()
+
+
+async def pages(source: Source) -> AsyncIterator[str]:
+    """The metrics page, a part at a time; each is work of a few milliseconds at most."""
+    services = [each async for each in source.services()]
+    count = sum(len(each.reading.keys) for each in services)
+    left_out = count if count > source.most_servers else 0
+    status = source.status()
+    yield _generated([*_host(status), *_page(source, services, count, left_out)])
+    if status.xdp is not None:
+        yield _generated(metrics_xdp.collect(status.xdp))
+    for text in _services(services):
+        yield text
+    if not left_out:
+        for text in _servers(services):
+            yield text
+    if (health := source.health()) is not None:
+        yield _generated(metrics_health.collect(health))
+        if not left_out:
+            for text in _watched(source.watched()):
+                yield text
+
+
+def _generated(metrics: Iterable[Metric]) -> str:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
 
-    figures = [each async for each in overview.figures()]
-
     class Snapshot(Collector):
         def collect(self) -> Iterable[Metric]:
-            status = overview.status()
-            yield from _host(status)
-            if status.xdp is not None:
-                yield from metrics_xdp.collect(status.xdp)
-            yield from _services(figures)
-            yield from _servers(figures)
-            if (health := overview.health_figures()) is not None:
-                yield from metrics_health.collect(health)
+            return metrics
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot())
-    return generate_latest(registry)
+    return generate_latest(registry).decode()
 
 
 def _host(status: Status) -> Iterable[Metric]:
@@ -90,52 +136,98 @@ def _host(status: Status) -> Iterable[Metric]:
     )
 
 
-def _services(figures: list[ServiceFigures]) -> Iterable[Metric]:
+def _page(
+    source: Source, services: Sequence[ServiceFigures], count: int, left_out: int
+) -> Iterable[Metric]:
+    """What there is to say of this page, and of what it was made from."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    synced = GaugeMetricFamily(
+    yield CounterMetricFamily(
+        "kernlb_events", "Events told, over restarts of the daemon too.", source.events
+    )
+    yield GaugeMetricFamily("kernlb_servers", "Real servers that counters were read of.", count)
+    yield GaugeMetricFamily(
+        "kernlb_servers_left_out",
+        "Real servers without series here, for there are more than metrics_servers allows.",
+        left_out,
+    )
+    oldest = min((each.reading.time for each in services), default=0.0)
+    yield GaugeMetricFamily(
+        "kernlb_counters_time_seconds",
+        "When the oldest counters of this page were read, since the epoch.",
+        oldest,
+    )
+
+
+def _services(services: Sequence[ServiceFigures]) -> Iterator[str]:
+    marks = [labels({"service": each.name}) for each in services]
+
+    def family(name: str, kind: str, text: str, value: Callable[[ServiceFigures], int]) -> str:
+        return head(name, kind, text) + samples(name, marks, map(value, services))
+
+    yield family(
         "kernlb_service_synced",
+        "gauge",
         "1 if the kernel holds the service as declared.",
-        labels=["service"],
+        lambda each: int(each.synced),
     )
-    serving = GaugeMetricFamily(
+    yield family(
         "kernlb_service_serving_servers",
+        "gauge",
         "Real servers that may take new connections.",
-        labels=["service"],
+        lambda each: sum(server.weight > 0 for server in each.servers),
     )
-    for each in figures:
-        name = [each.declaration.name]
-        synced.add_metric(name, float(each.sync is SyncState.SYNCED))
-        serving.add_metric(name, sum(server.weight > 0 for server in each.state.servers))
-    yield synced
-    yield serving
-    for field, text in _COUNTERS.items():
-        family = CounterMetricFamily(f"kernlb_service_{field}", text, labels=["service"])
-        for each in figures:
-            family.add_metric([each.declaration.name], getattr(each.stats.counters, field))
-        yield family
+    for index, (field, text) in enumerate(_COUNTERS.items()):
+        name = f"kernlb_service_{field}_total"
+        totals = (each.reading.totals[index] for each in services)
+        yield head(name, "counter", text) + samples(name, marks, totals)
+    watched = [
+        (mark, each) for mark, each in zip(marks, services, strict=True) if each.below is not None
+    ]
+    if watched:
+        name, text = "kernlb_service_below_quorum", "1 if too few of its servers are good."
+        values = (int(bool(each.below)) for _, each in watched)
+        yield head(name, "gauge", text) + samples(name, (mark for mark, _ in watched), values)
 
 
-def _servers(figures: list[ServiceFigures]) -> Iterable[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    labels = ["service", "server"]
-    weight = GaugeMetricFamily(
-        "kernlb_server_weight", "Weight of the real server in force.", labels=labels
-    )
-    for each in figures:
-        for server in each.state.servers:
-            weight.add_metric([each.declaration.name, str(server.key)], server.weight)
-    yield weight
+def _servers(services: Sequence[ServiceFigures]) -> Iterator[str]:
+    marks: list[list[str]] = []
+    for each in services:
+        marks.append([_mark(each.name, str(key)) for key in each.reading.keys])
+        yield ""
+    name = "kernlb_server_weight"
+    yield head(name, "gauge", "Weight of the real server in force.")
+    for each in services:
+        known = [_mark(each.name, str(server.key)) for server in each.servers]
+        yield samples(name, known, (server.weight for server in each.servers))
     for field, text in _GAUGES.items():
-        gauge = GaugeMetricFamily(f"kernlb_server_{field}_connections", text, labels=labels)
-        for each in figures:
-            for key, stats in each.stats.servers.items():
-                gauge.add_metric([each.declaration.name, str(key)], getattr(stats, field))
-        yield gauge
+        name = f"kernlb_server_{field}_connections"
+        yield head(name, "gauge", text)
+        for own, each in zip(marks, services, strict=True):
+            yield samples(name, own, each.reading.column(field))
     for field, text in _COUNTERS.items():
-        family = CounterMetricFamily(f"kernlb_server_{field}", text, labels=labels)
-        for each in figures:
-            for key, stats in each.stats.servers.items():
-                family.add_metric([each.declaration.name, str(key)], getattr(stats.counters, field))
-        yield family
+        name = f"kernlb_server_{field}_total"
+        yield head(name, "counter", text)
+        for own, each in zip(marks, services, strict=True):
+            yield samples(name, own, each.reading.column(field))
+
+
+def _watched(servers: Iterator[ServerFigures]) -> Iterator[str]:
+    up, went = "kernlb_server_up", "kernlb_health_transitions_total"
+    yield head(up, "gauge", "1 if its checks find it good.")
+    changed: list[str] = []  # the other family, for it is to be in one piece
+    while part := list(islice(servers, AT_ONCE)):
+        marks = [_mark(each.service, each.server) for each in part]
+        yield samples(up, marks, (int(each.up) for each in part))
+        ways = [
+            (f'{mark[:-1]},to="{to}"}}', each.went.get(to, 0))
+            for mark, each in zip(marks, part, strict=True)
+            for to in ("up", "down")
+        ]
+        changed.append(samples(went, (mark for mark, _ in ways), (count for _, count in ways)))
+    yield head(went, "counter", "How often it came up or went down.")
+    yield from changed
+
+
+def _mark(service: str, server: str) -> str:
+    return labels({"server": server, "service": service})

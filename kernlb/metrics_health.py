@@ -1,4 +1,4 @@
-"""Prometheus metrics of health checks; nothing where no server is watched."""
+"""Prometheus metrics of the health monitor; those of each server are in ``metrics``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kernlb.daemon.health_views import HealthFigures, ServerFigures
+    from kernlb.daemon.health_views import HealthFigures
 
 
 def collect(health: HealthFigures) -> Iterable[Metric]:
@@ -56,20 +56,3 @@ def collect(health: HealthFigures) -> Iterable[Metric]:
         "1 while everything fails at once and verdicts are held.",
         float(monitor.partition_held),
     )
-    yield from _servers(health.servers)
-
-
-def _servers(servers: Iterable[ServerFigures]) -> Iterable[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    labels = ["service", "server"]
-    up = GaugeMetricFamily("kernlb_server_up", "1 if its checks find it good.", labels=labels)
-    transitions = CounterMetricFamily(
-        "kernlb_health_transitions", "How often it came up or went down.", labels=[*labels, "to"]
-    )
-    for each in servers:
-        up.add_metric([each.service, each.server], float(each.up))
-        for to in ("up", "down"):
-            transitions.add_metric([each.service, each.server, to], each.went.get(to, 0))
-    yield up
-    yield transitions

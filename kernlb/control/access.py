@@ -12,9 +12,12 @@ import pwd
 import socket
 import stat
 import struct
+from itertools import islice, takewhile
 from pathlib import Path
 
 _BACKLOG = 128
+_GROUPS = frozenset({"service", "server"})  # of commands, whose verb is the next word
+_LONGEST = 60  # characters of a command
 
 
 def listen(path: Path, group: str) -> socket.socket:
@@ -45,8 +48,7 @@ def may(peer: socket.socket, group: str) -> bool:
     """May the process at the other end of ``peer`` control the daemon?"""
     if peer.family != socket.AF_UNIX:
         return False
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, gid = struct.unpack("3i", credentials)
+    _, uid, gid = _credentials(peer)
     if uid in (0, os.geteuid()):
         return True
     number = group_id(group)
@@ -56,6 +58,45 @@ def may(peer: socket.socket, group: str) -> bool:
         return gid == number or number in os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:
         return False
+
+
+def name(peer: socket.socket) -> str:
+    """Who is at the other end, for people: the user, and the command as it calls itself.
+
+    No more of the command line than kernlb's own verbs: arguments are nobody's business."""
+    pid, uid, _ = _credentials(peer)
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"uid {uid}"
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].decode("utf-8", "replace")
+    except OSError:  # gone already
+        return user
+    command = _command(words.rstrip("\0").split("\0"))
+    return f"{user} ({command})" if command else user
+
+
+def _command(words: list[str]) -> str:
+    """``kernlb server drain`` of ``/usr/bin/python3 -E /usr/bin/kernlb server drain web ...``."""
+    names = [word.rpartition("/")[2] for word in words]
+    if names and names[0].startswith("python"):
+        scripts = (at for at, word in enumerate(words) if at and not word.startswith("-"))
+        names = names[next(scripts, 0) :]
+    if not names:
+        return ""
+    program = "kernlb" if names[0] == "kernlb.cli" else names[0]
+    verbs = takewhile(str.isalpha, names[1:]) if program == "kernlb" else ()
+    depth = 2 if names[1:2] and names[1] in _GROUPS else 1
+    said = " ".join([program, *islice(verbs, depth)])[:_LONGEST]
+    return "".join(each if each.isprintable() else "?" for each in said)
+
+
+def _credentials(peer: socket.socket) -> tuple[int, int, int]:
+    """pid, uid and gid of who connected."""
+    packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", packed)
+    return pid, uid, gid
 
 
 def group_id(group: str) -> int | None:

@@ -31,6 +31,7 @@ from kernlb.control.protocol import (
 )
 from kernlb.control.watching import Watchers
 from kernlb.daemon.changes import Changes
+from kernlb.daemon.events import caller
 from kernlb.daemon.status import Overview
 from kernlb.intent import AdminMode
 from kernlb.model import L4Protocol, ServerKey, parse_endpoint
@@ -236,7 +237,13 @@ class ControlServer:
         if peer is None or not access.may(peer, self._group):
             title = f"only root and members of group {self._group} may control kernlb"
             raise RequestRefusedError(ProblemKind.FORBIDDEN, title)
-        return await handler(request)
+        if request.method == "GET":
+            return await handler(request)
+        before = caller.set(access.name(peer))
+        try:
+            return await handler(request)
+        finally:
+            caller.reset(before)
 
 
 @web.middleware

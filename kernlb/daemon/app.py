@@ -34,6 +34,7 @@ from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.event_log import EventLog
 from kernlb.daemon.events import Events, sentence
+from kernlb.daemon.figures import Figures
 from kernlb.daemon.health import HealthKeeper
 from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.leftovers import Leftovers
@@ -142,9 +143,16 @@ class App:
         )
         board = Board(self._overview, self._sampler, health, clock, self._troubles)
         self._watchers = Watchers(board, self._events)
+        self._figures = Figures(
+            self._overview,
+            self._sampler,
+            health,
+            self._events,
+            lambda: self._settings.metrics_servers,
+        )
 
     async def _work(self, control: ControlServer) -> None:
-        metrics = MetricsServer(self._overview)
+        metrics = MetricsServer(self._figures)
         try:
             self._apply_host(self._settings)
             with _no_collection():

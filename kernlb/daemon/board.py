@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import msgspec
 
 from kernlb.control.protocol import ServerState
 from kernlb.control.protocol_overview import Moment, Overview, Rates, ServerLine, ServiceLine
 from kernlb.daemon import concerns, shares
-from kernlb.daemon.health_views import HealthOverview
+from kernlb.daemon.health_views import Glance, HealthOverview
 from kernlb.daemon.readings import FIELDS, Track
 from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.status import Overview as Reader
@@ -25,7 +26,9 @@ from kernlb.model import RealServer, ServerKey
 
 AT_ONCE = 100  # servers between two turns of the event loop
 _ACTIVE = FIELDS.index("active")
-_NO_RATES = ServerLine("", "", "", 0, 0, 0, 0).rates  # the default itself is left out of JSON
+# the defaults themselves, for these are left out of JSON
+_IDLE_SERVER = ServerLine("", "", "", 0, 0, 0, 0).rates
+_IDLE_SERVICE = ServiceLine("", "", "", "", "", [], 0).rates
 _CLOSING = b'"services":[]'
 
 
@@ -90,7 +93,7 @@ class Board:
             error=report.error,
             active=latest.total("active") if latest is not None else 0,
             inactive=latest.total("inactive") if latest is not None else 0,
-            rates=_rates(track.rates) if track is not None else Rates(),
+            rates=_rates(track.rates, _IDLE_SERVICE) if track is not None else _IDLE_SERVICE,
             history=[_moment(each) for each in track.history(history)] if track and history else [],
             labels=dict(declaration.labels),
         )
@@ -142,13 +145,18 @@ class Board:
             inactive=inactive,
             persistent=persistent,
             rates=traffic.rates(key),
-            check=glance.check if glance is not None else "",
-            condition=glance.condition if glance is not None else "",
-            why=glance.why if glance is not None else "",
-            duration=glance.duration if glance is not None else 0.0,
-            strip=glance.strip if glance is not None else "",
+            **_seen(glance),
             labels=dict(declaration.server_labels.get(key, {})),
         )
+
+
+def _seen(glance: Glance | None) -> dict[str, Any]:
+    """What checks say of a server; nothing where there are none."""
+    if glance is None:
+        return {}
+    told = glance._asdict()
+    del told["since"]  # of the condition; the state may be older or newer
+    return told
 
 
 class _Traffic:
@@ -179,11 +187,12 @@ class _Traffic:
 
     def rates(self, key: ServerKey) -> Rates:
         place = self._places.get(key)
-        return _NO_RATES if place is None else _rates(self._rates[place * 5 : place * 5 + 5])
+        values = () if place is None else self._rates[place * 5 : place * 5 + 5]
+        return _rates(values, _IDLE_SERVER)
 
 
-def _rates(values: Sequence[float]) -> Rates:
-    return Rates(*(round(each, 3) for each in values)) if any(values) else _NO_RATES
+def _rates(values: Sequence[float], idle: Rates) -> Rates:
+    return Rates(*(round(each, 3) for each in values)) if any(values) else idle
 
 
 def _moment(values: Sequence[float]) -> Moment:

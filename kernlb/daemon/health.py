@@ -132,8 +132,9 @@ class HealthKeeper:
             self._withdrawn.discard(service.declaration.ref)
         if before == Stance() and judged.stance.phase is Phase.SERVING:
             return  # a restart that changes nothing
+        name = service.declaration.name
         for word in judged.words:
-            self._events.add(f"service {service.declaration.name} {word.text}", CAUSE)
+            self._events.add(f"service {name} {word.text}", CAUSE, name)
 
     def _seen(self, service: Service, server: RealServer, holds: Admins, now: float) -> Seen:
         watched = service.watched.get(server.key)
@@ -209,7 +210,8 @@ class HealthKeeper:
         where = f"real server {names[0]}/{refs[0][1]}"
         if len(names) > 1:
             where = f"real server {refs[0][1]}{shared}"
-        self._events.add(f"{where} {transition}", CAUSE)
+        only = names[0] if len(names) == 1 else ""
+        self._events.add(f"{where} {transition}", CAUSE, only, str(refs[0][1]))
 
     def _hear(
         self, ref: ServiceRef, server: ServerKey, transition: fsm.Transition, now: float
@@ -224,8 +226,9 @@ class HealthKeeper:
         before = watched.flapping.held
         watched.flapping = damping.changed(watched.flapping, limits, now)
         if watched.flapping.held and not before:
-            text = f"real server {service.declaration.name}/{server} flaps: held down until it"
-            self._events.add(f"{text} has not changed for {limits.hold:g} s", CAUSE)
+            name = service.declaration.name
+            text = f"real server {name}/{server} flaps: held down until it has not changed"
+            self._events.add(f"{text} for {limits.hold:g} s", CAUSE, name, str(server))
         self._release_later(ref)
 
     def _release_later(self, ref: ServiceRef) -> None:

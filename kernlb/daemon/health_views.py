@@ -70,7 +70,6 @@ class HealthFigures:
     lateness: Histogram
     durations: dict[str, Histogram]
     outcomes: dict[str, dict[str, int]]
-    servers: list[ServerFigures]
 
 
 class HealthOverview:
@@ -148,10 +147,10 @@ class HealthOverview:
             Histogram(_cumulative(lateness.BOUNDS, late.buckets), late.total),
             {word: _durations(tally) for word, tally in tallies.items()},
             {word: {str(o): n for o, n in t.outcomes.items()} for word, t in tallies.items()},
-            list(self._servers()),
         )
 
-    def _servers(self) -> Iterator[ServerFigures]:
+    def servers(self) -> Iterator[ServerFigures]:
+        """All that are watched, worked out as they are asked for."""
         for service in self._keeper.services.values():
             for key, watched in service.watched.items():
                 up = self._keeper.condition(service, key, watched).good

@@ -256,7 +256,8 @@ class Reconciler:
                 self._fail(ref, SyncState.FAILED, f"cannot forget {ref.key}: {error}", outcome)
 
     def _fail(self, ref: ServiceRef, state: SyncState, error: str, outcome: Outcome) -> None:
-        self.reports.put(ref, state, error)
+        name = self.desired[ref].name if ref in self.desired else self.runtime.owned.get(ref, "")
+        self.reports.put(ref, state, error, name)
         outcome.failures[ref] = error
 
     async def _carry_out(self, refs: Iterable[ServiceRef], made: Draft) -> dict[ServiceRef, str]:

@@ -80,7 +80,8 @@ class PassiveWatch:
         for ref, server in self._out - out:
             if ref in asked:
                 name = asked[ref].name
-                self._events.add(f"real server {name}/{server} may show that it serves", CAUSE)
+                text = f"real server {name}/{server} may show that it serves"
+                self._events.add(text, CAUSE, name, str(server))
         self._out = out
         if changed:
             self._again(list(changed))
@@ -92,8 +93,9 @@ class PassiveWatch:
         elif self._too_many(declaration, now):
             suspect.before = seen  # it may be the network, or somebody who wants this to happen
         elif why := suspect.look(now, seen):
-            text = f"real server {declaration.name}/{server} is ejected for "
-            self._events.add(f"{text}{suspect.until - now:g} s: {why}", CAUSE)
+            name = declaration.name
+            text = f"real server {name}/{server} is ejected for {suspect.until - now:g} s: {why}"
+            self._events.add(text, CAUSE, name, str(server))
 
     def _too_many(self, declaration: Declaration, now: float) -> bool:
         """Would one more ejection leave half of the servers or fewer?"""

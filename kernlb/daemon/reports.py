@@ -8,8 +8,8 @@ from kernlb.control.protocol import SyncState
 from kernlb.daemon.events import Events
 from kernlb.daemon.outcome import UNKNOWN, Report
 from kernlb.declaration import Declaration
-from kernlb.model import ServiceRef
-from kernlb.plan import Op
+from kernlb.model import ServerKey, ServiceRef
+from kernlb.plan import AddServer, EditServer, Op, RemoveServer
 
 AUDIT = "audit"  # the cause of a change that repairs drift
 _SHOWN = 4  # ops spelled out in an event; more are counted
@@ -30,10 +30,10 @@ class Reports:
     def synced(self, ref: ServiceRef) -> bool:
         return self.of(ref).state is SyncState.SYNCED
 
-    def put(self, ref: ServiceRef, state: SyncState, error: str = "") -> None:
-        """An error is told once, not at every look."""
+    def put(self, ref: ServiceRef, state: SyncState, error: str = "", name: str = "") -> None:
+        """An error is told once, not at every look. ``name`` is the service's."""
         if error and self.of(ref).error != error:
-            self._events.add(error, "kernel")
+            self._events.add(error, "kernel", name)
         self._reports[ref] = Report(state, error)
 
     def forget(self, ref: ServiceRef) -> None:
@@ -49,7 +49,21 @@ class Reports:
         if cause == AUDIT and self.synced(ref):
             self.drift_repaired += 1
             text = f"drift repaired: {text}"
-        self._events.add(f"service {name}: {text}", cause)
+        self._events.add(f"service {name}: {text}", cause, name, _server(ops))
+
+
+def _server(ops: Sequence[Op]) -> str:
+    """The server that all of ``ops`` are about; "" if they are about more."""
+    keys = {_of(op) for op in ops}
+    only = keys.pop() if len(keys) == 1 else None
+    return str(only) if only is not None else ""
+
+
+def _of(op: Op) -> ServerKey | None:
+    match op:
+        case AddServer(server=server) | RemoveServer(server=server) | EditServer(new=server):
+            return server.key
+    return None
 
 
 def conflict(declaration: Declaration) -> str:

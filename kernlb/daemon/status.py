@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import structs
@@ -27,7 +26,7 @@ from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.changes import Changes
 from kernlb.daemon.events import sentence
-from kernlb.daemon.health_views import NOBODY, HealthFigures, HealthOverview
+from kernlb.daemon.health_views import NOBODY, HealthOverview
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.outcome import Report
 from kernlb.daemon.views import (
@@ -39,7 +38,7 @@ from kernlb.daemon.views import (
     vip_views,
 )
 from kernlb.daemon.vips import wanted_vips
-from kernlb.datapath import Datapath, DatapathUnavailableError, ServiceStats
+from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, Intent
 from kernlb.model import (
@@ -48,21 +47,10 @@ from kernlb.model import (
     L4Protocol,
     ServerKey,
     ServiceRef,
-    ServiceState,
     parse_service_key,
 )
 
 _SHOWN_EVENTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceFigures:
-    """One service's counters beside what it should hold."""
-
-    declaration: Declaration
-    state: ServiceState
-    stats: ServiceStats
-    sync: SyncState
 
 
 class Xdp(Protocol):
@@ -129,7 +117,7 @@ class Overview:
     def declared(self, names: Sequence[str]) -> list[Declaration]:
         """The named services, all where none is named, by name. Raises RequestRefusedError."""
         declarations = self._reconciler.desired.declarations
-        return [self._declaration(name) for name in sorted(names or declarations)]
+        return [self._declaration(name) for name in names or sorted(declarations)]
 
     def in_force(self, declaration: Declaration) -> bool:
         """False once another has taken its place."""
@@ -166,31 +154,19 @@ class Overview:
         return views
 
     async def stats(self, names: Sequence[str]) -> list[ServiceStatsView]:
-        """Counters of the named services, of all where none is named."""
-        declarations = [self._declaration(name) for name in names] or None
-        return [
-            stats_view(each.declaration.name, each.state, each.stats)
-            async for each in self.figures(declarations)
-        ]
-
-    async def figures(
-        self, declarations: Sequence[Declaration] | None = None
-    ) -> AsyncIterator[ServiceFigures]:
-        """Counters, read service by service; others get their turn in between."""
-        reconciler = self._reconciler
-        if declarations is None:
-            declarations = list(reconciler.desired.declarations.values())
-        for declaration in declarations:
+        """Counters of the named services, of all where none is named: read service by service;
+        others get their turn in between."""
+        desired, views = self._reconciler.desired, []
+        for declaration in self.declared(names):
             ref = declaration.ref
-            datapath = reconciler.datapaths.get(ref.datapath)
-            if datapath is None:
-                continue
-            stats = datapath.stats([ref.key]).get(ref.key)
-            if stats is not None:
-                sync = self.report(declaration).state
-                state = reconciler.desired.intended(declaration).state
-                yield ServiceFigures(declaration, state, stats, sync)
+            datapath = self._reconciler.datapaths.get(ref.datapath)
+            if datapath is not None and self.in_force(declaration):
+                stats = datapath.stats([ref.key]).get(ref.key)
+                if stats is not None:
+                    state = desired.intended(declaration).state
+                    views.append(stats_view(declaration.name, state, stats))
             await asyncio.sleep(0)
+        return views
 
     def status(self) -> Status:
         reconciler, desired = self._reconciler, self._reconciler.desired
@@ -234,10 +210,6 @@ class Overview:
             return Health(NOBODY, [])
         return await self._health.health(self.declared(names), desired.intended)
 
-    def health_figures(self) -> HealthFigures | None:
-        """None where no server is watched."""
-        return self._health.figures() if self._health and self._health.in_use else None
-
     def explain(
         self,
         protocol: L4Protocol,
@@ -280,14 +252,6 @@ class Overview:
             title = f"datapath xdp is not in use on this host: {why}"
             raise RequestRefusedError(ProblemKind.INVALID_REQUEST, title)
         return self._xdp
-
-    @property
-    def drift_repaired(self) -> int:
-        return self._reconciler.reports.drift_repaired
-
-    @property
-    def foreign(self) -> int:
-        return len(self._audit.foreign)
 
     def _vips(self) -> list[VipView]:
         reconciler, desired = self._reconciler, self._reconciler.desired

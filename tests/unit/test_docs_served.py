@@ -27,7 +27,7 @@ def test_every_metric_is_described_as_it_is_served() -> None:
             re.MULTILINE,
         )
     }
-    served = _metrics(asyncio.run(metrics.render(_overview())).decode())
+    served = _metrics(asyncio.run(metrics.render(_source())).decode())
     assert {name: each[:2] for name, each in described.items()} == {
         name: each[:2] for name, each in served.items()
     }
@@ -47,29 +47,29 @@ def _metrics(page: str) -> dict[str, tuple[str, tuple[str, ...], str]]:
     return {name: (kinds[name], labels.get(name, ()), meanings[name]) for name in kinds}
 
 
-def _overview() -> Any:
-    """An overview of one service with one server, as metrics.render asks for it."""
+def _source() -> Any:
+    """A page's source: one service with one server that is watched, on a host with XDP."""
     from ipaddress import ip_address
     from types import SimpleNamespace
 
-    from kernlb.control.protocol import DatapathStatus, SyncState
+    from kernlb.control.protocol import DatapathStatus
+    from kernlb.control.protocol_health import Lateness, MonitorView
     from kernlb.control.protocol_xdp import XdpInterface, XdpStatus, XdpTable
+    from kernlb.daemon.figures import ServiceFigures
+    from kernlb.daemon.health_views import HealthFigures, Histogram, ServerFigures
+    from kernlb.daemon.readings import Reading
     from kernlb.datapath import ServerStats, ServiceStats
-    from kernlb.model import (
-        AddressKey,
-        L4Protocol,
-        RealServer,
-        ServiceState,
-        VirtualService,
-    )
+    from kernlb.model import RealServer
 
     server = RealServer(ip_address("10.0.0.1"), 80)
-    key = AddressKey(L4Protocol.TCP, ip_address("192.0.2.10"), 80)
-    figures = SimpleNamespace(
-        declaration=SimpleNamespace(name="web"),
-        state=ServiceState(VirtualService(key), (server,)),
-        stats=ServiceStats(servers={server.key: ServerStats()}),
-        sync=SyncState.SYNCED,
+    reading = Reading(0.0, ServiceStats(servers={server.key: ServerStats()}))
+    xdp = XdpStatus(
+        "0",
+        1,
+        0,
+        interfaces=[XdpInterface("eth0", "native")],
+        tables=[XdpTable("conns4", 0, 1)],
+        packets={"forwarded": 0},
     )
     status = SimpleNamespace(
         started=0.0,
@@ -78,34 +78,22 @@ def _overview() -> Any:
         drift_repaired=0,
         last_audit=0.0,
         faults=[],
-        xdp=XdpStatus(
-            "0",
-            1,
-            0,
-            interfaces=[XdpInterface("eth0", "native")],
-            tables=[XdpTable("conns4", 0, 1)],
-            packets={"forwarded": 0},
-        ),
+        xdp=xdp,
     )
-
-    async def every() -> Any:
-        yield figures
-
-    return SimpleNamespace(figures=every, status=lambda: status, health_figures=_health)
-
-
-def _health() -> Any:
-    """One server, asked once."""
-    from kernlb.control.protocol_health import Lateness, MonitorView
-    from kernlb.daemon.health_views import HealthFigures, Histogram, ServerFigures
-
     once = Histogram([("0.1", 1.0), ("+Inf", 1.0)], 0.05)
-    return HealthFigures(
-        MonitorView(1, 0, 0, Lateness(0.0, 0.0, 0.0)),
-        once,
-        {"tcp": once},
-        {"tcp": {"passed": 1}},
-        [ServerFigures("web", "10.0.0.1:80", True, {"up": 1})],
+    monitor = MonitorView(1, 0, 0, Lateness(0.0, 0.0, 0.0))
+    health = HealthFigures(monitor, once, {"tcp": once}, {"tcp": {"passed": 1}})
+
+    async def services() -> Any:
+        yield ServiceFigures("web", True, (server,), reading, False)
+
+    return SimpleNamespace(
+        most_servers=1,
+        events=0,
+        status=lambda: status,
+        services=services,
+        health=lambda: health,
+        watched=lambda: iter([ServerFigures("web", "10.0.0.1:80", True, {"up": 1})]),
     )
 
 
@@ -121,7 +109,7 @@ def test_every_route_of_the_control_api_is_shown() -> None:
         assert f"| `{kind}` | {protocol.STATUS[kind]} |" in page
 
 
-VOLATILE = {"pid", "started", "time", "since", "deadline", "last_audit"}
+VOLATILE = {"pid", "started", "time", "since", "deadline", "last_audit", "cause"}
 
 
 def test_the_control_api_answers_as_its_page_shows(tmp_path: Path) -> None:

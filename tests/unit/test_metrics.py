@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def scraped(world: World) -> dict[str, Metric]:
-    page = (await metrics.render(world.overview)).decode()
+    page = (await metrics.render(world.figures)).decode()
     families = list(text_string_to_metric_families(page))
     assert len({family.name for family in families}) == len(families)
     return {family.name: family for family in families}
@@ -126,7 +126,7 @@ async def test_a_service_that_the_kernel_refuses_shows(world: World) -> None:
 async def test_names_and_help_keep_to_the_conventions(world: World) -> None:
     await busy(world)
     page = await scraped(world)
-    text = (await metrics.render(world.overview)).decode()
+    text = (await metrics.render(world.figures)).decode()
     for name, family in page.items():
         assert re.fullmatch(r"kernlb_[a-z]+(_[a-z]+)*", name)
         assert family.documentation.endswith(".")
@@ -158,7 +158,7 @@ async def test_the_listener_serves_the_page_and_nothing_else(world: World) -> No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    listener = MetricsServer(world.overview)
+    listener = MetricsServer(world.figures)
     await listener.start(f"127.0.0.1:{port}")
     try:
         for target, status in (("/metrics", b"200"), ("/v1/status", b"404"), ("/", b"404")):

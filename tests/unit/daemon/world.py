@@ -24,6 +24,7 @@ from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired, Health
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.events import Events
+from kernlb.daemon.figures import Figures
 from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.runtime import RuntimeState
@@ -172,6 +173,14 @@ class World:
         self.sampler = Sampler(datapaths, self.desired, clock, 5.0)
         self.board = Board(self.overview, self.sampler, self.health_overview, clock)
         self.watchers = Watchers(self.board, self.events)
+        self.most_servers = 1000
+        self.figures = Figures(
+            self.overview,
+            self.sampler,
+            self.health_overview,
+            self.events,
+            lambda: self.most_servers,
+        )
 
     def make_health(self, datapaths: Mapping[DatapathKind, Datapath]) -> Health | None:
         """Nobody watches servers here; see health_world.py."""
