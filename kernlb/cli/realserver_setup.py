@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kernlb.cli.console import DONE, FAILED, Console, pass_console
+from kernlb.cli.console import DONE, Console, pass_console
 from kernlb.cli.lazy import Command
 from kernlb.cli.own_address import ADDRESS
 from kernlb.cli.render import printable
@@ -122,7 +122,7 @@ def setup(console: Console, /, from_state: bool, dry_run: bool, root: Path, **gi
     """
     from kernlb.realserver.preparing import setup as act
 
-    wish = _recorded(root) if from_state else _wish(given)
+    wish = recorded(root) if from_state else wish_of(given)
     return _act(console, dry_run, lambda tell: act(wish, root, tell, dry_run=dry_run))
 
 
@@ -197,7 +197,7 @@ def _plain(done: Done, dry_run: bool) -> dict[str, object]:
     }
 
 
-def _recorded(root: Path) -> Wish:
+def recorded(root: Path) -> Wish:
     from kernlb.realserver import record
 
     try:
@@ -205,16 +205,18 @@ def _recorded(root: Path) -> Wish:
     except OSError as error:
         raise click.ClickException(error.strerror or str(error)) from None
     if found is None:
-        raise click.ClickException(f"cannot set up from {record.path_under(root)}: there is none")
+        raise click.UsageError(
+            f"nothing is recorded in {record.path_under(root)}: say --method and --vip"
+        )
     return found.wish
 
 
-def _wish(given: dict[str, Any]) -> Wish:
+def wish_of(given: dict[str, Any]) -> Wish:
     from kernlb.realserver.wish import AUTO, Decap, Guard, Method, Wish, parse_tunnel
 
     if not given["method"]:
-        raise click.UsageError("Missing option '--method' (or --from-state)")
-    if not given["vips"]:
+        raise click.UsageError("Missing option '--method'")
+    if not given["vips"] and given["method"] != "nat":
         raise click.UsageError("Missing option '--vip'")
     try:
         tunnel, port = parse_tunnel(given["tunnel"])
@@ -227,22 +229,19 @@ def _wish(given: dict[str, Any]) -> Wish:
         tunnel=tunnel,
         port=port,
         decap=Decap(given["decap"]) if given["decap"] else None,
-        generic=given["generic"],
+        generic=given.get("generic", False),
         ends=tuple(dict.fromkeys(given["ends"])),
-        sources=tuple(dict.fromkeys(given["sources"])),
-        guard=Guard(given["guard"]),
-        mtu=given["mtu"],
-        mss={"auto": AUTO, "none": None}.get(given["mss"], _number(given["mss"])),
-        persist=given["persist"],
+        sources=tuple(dict.fromkeys(given.get("sources", ()))),
+        guard=Guard(given.get("guard", Guard.SYSCTL)),
+        mtu=given.get("mtu"),
+        mss=_segment(given.get("mss", AUTO)),
+        persist=given.get("persist", True),
     )
 
 
-def _number(text: str) -> int:
+def _segment(text: str) -> int | str | None:
     if text in ("auto", "none"):
-        return 0
+        return None if text == "none" else text
     if not (text.isascii() and text.isdigit() and 216 <= int(text) <= 65495):
         raise click.UsageError(f'"{text}" is not a segment size: 216 to 65495, auto or none')
     return int(text)
-
-
-__all__ = ["DONE", "FAILED", "remove", "setup"]

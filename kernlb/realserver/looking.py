@@ -26,9 +26,14 @@ SYSCTLS = (
 def host() -> Host:
     """Raises OSError."""
     network = rtnetlink.read()
-    there = frozenset(each for each in TUNNEL_MODULES if _has_module(each, network))
-    loadable = frozenset(each for each in TUNNEL_MODULES if each not in there and _loads(each))
+    there, loadable = modules(network)
     return Host(network, sysctl.read(SYSCTLS), there, loadable, _program())
+
+
+def modules(network: Network) -> tuple[frozenset[str], frozenset[str]]:
+    """Of TUNNEL_MODULES those that are there, and those that could be loaded."""
+    there = frozenset(each for each in TUNNEL_MODULES if _has_module(each, network))
+    return there, frozenset(each for each in TUNNEL_MODULES if each not in there and _loads(each))
 
 
 def present(slots: Iterable[Slot], network: Network, root: Path) -> Present:

@@ -40,18 +40,21 @@ def devices(wish: Wish) -> tuple[tuple[str, str], ...]:
     """The tunnel devices that a wish needs, each with its module."""
     kind = Tunnel.GRE if wish.tunnel is Tunnel.GRE else Tunnel.IPIP
     found = [
-        TUNNEL_DEVICES[kind.value, inner, outer] for outer in wish.outer for inner in wish.versions
+        TUNNEL_DEVICES[kind.value, inner, outer]
+        for inner in wish.versions
+        for outer in wish.outer(inner)
     ]
-    return tuple(dict.fromkeys((module, device) for module, device in found))
+    return tuple(dict.fromkeys(found))
 
 
 def fou_modules(wish: Wish) -> dict[int, str]:
     """The modules that gue needs, by the family outside."""
     if wish.tunnel is not Tunnel.GUE:
         return {}
-    return {version: FOU_MODULES[version] for version in wish.outer}
+    return {version: FOU_MODULES[version] for version in wish.outers}
 
 
 def segment(wish: Wish, mtu: int, version: int) -> int:
     """The largest segment of TCP that comes whole through the tunnel over links of an MTU."""
-    return mtu - max(OVERHEAD[wish.tunnel][outer] for outer in wish.outer) - _IP_AND_TCP[version]
+    added = max(OVERHEAD[wish.tunnel][outer] for outer in wish.outer(version))
+    return mtu - added - _IP_AND_TCP[version]

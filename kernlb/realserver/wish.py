@@ -74,10 +74,14 @@ class Wish:
         """4, 6 or both: the families of the VIPs."""
         return tuple(sorted({vip.version for vip in self.vips}))
 
+    def outer(self, inner: int) -> tuple[int, ...]:
+        """The families of tunnels that packets of a family come in: its own, if nothing else was
+        said."""
+        return tuple(sorted({end.version for end in self.ends})) or (inner,)
+
     @property
-    def outer(self) -> tuple[int, ...]:
-        """The families that tunnels come in."""
-        return tuple(sorted({end.version for end in self.ends})) or self.versions
+    def outers(self) -> tuple[int, ...]:
+        return tuple(sorted({outer for inner in self.versions for outer in self.outer(inner)}))
 
 
 def parse_tunnel(text: str) -> tuple[Tunnel, int]:

@@ -3,5 +3,14 @@
 from __future__ import annotations
 
 from kernlb.doctor.finding import Check
+from kernlb.doctor.server import arp, decap, filters, listening, tunnel, vip, ways
 
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (
+    *vip.CHECKS,
+    *arp.CHECKS,
+    *tunnel.CHECKS,
+    *decap.CHECKS,
+    *ways.CHECKS,
+    *listening.CHECKS,
+    *filters.CHECKS,
+)
