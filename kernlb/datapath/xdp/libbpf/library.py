@@ -48,9 +48,12 @@ _FUNCTIONS = {
     "bpf_program__type": (c_int, (c_void_p,)),
     "bpf_program__flags": (c_uint32, (c_void_p,)),
     "bpf_program__set_flags": (c_int, (c_void_p, c_uint32)),
+    "bpf_program__set_attach_target": (c_int, (c_void_p, c_int, c_char_p)),
     "btf__find_by_name_kind": (c_int32, (c_void_p, c_char_p, c_uint32)),
     "btf__type_by_id": (c_void_p, (c_void_p, c_uint32)),
     "btf__name_by_offset": (c_char_p, (c_void_p, c_uint32)),
+    "btf__load_vmlinux_btf": (c_void_p, ()),
+    "btf__free": (None, (c_void_p,)),
     "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_map_delete_elem": (c_int, (c_int, c_void_p)),
@@ -75,6 +78,9 @@ _FUNCTIONS = {
     "bpf_tc_attach": (c_int, (c_void_p, c_void_p)),
     "bpf_tc_detach": (c_int, (c_void_p, c_void_p)),
     "bpf_tc_query": (c_int, (c_void_p, c_void_p)),
+    "ring_buffer__new": (c_void_p, (c_int, c_void_p, c_void_p, c_void_p)),
+    "ring_buffer__poll": (c_int, (c_void_p, c_int)),
+    "ring_buffer__free": (None, (c_void_p,)),
 }
 
 

@@ -140,6 +140,13 @@ class Object:
             if libbpf().bpf_program__type(each) == _XDP:
                 self.set_flags(name, XDP_HAS_FRAGS)
 
+    def watch(self, program: str, target: Program, function: str) -> None:
+        """Load an fentry or fexit program for a function of a program that is loaded already."""
+        result = libbpf().bpf_program__set_attach_target(
+            self._programs[program], target.fd, function.encode()
+        )
+        checked(result, f"watch function {function} of program {target.name}")
+
     def set_rodata(self, values: Mapping[str, int | bytes]) -> None:
         """Set ``const volatile`` variables by their names, which the object's BTF has."""
         section = next((name for name in self._maps if name.endswith(".rodata")), None)

@@ -1,0 +1,25 @@
+"""An order to stop, heard between two turns of work, so that what was begun is ended well."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def until_stopped() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT, SIGTERM or SIGHUP came meanwhile; they end nothing by themselves."""
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
