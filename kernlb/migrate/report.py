@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernlb.config.errors import Path
 
@@ -83,6 +83,13 @@ class Translated:
         return self.place
 
 
+class Written(NamedTuple):
+    """What an exporter made: a text of the other program, and what is not in it."""
+
+    text: str
+    losses: tuple[Loss, ...]
+
+
 class MigrationError(Exception):
     """A configuration that cannot be read at all: one sentence, with file and line."""
 
@@ -109,6 +116,9 @@ class Report:
 
     def note(self, what: str, why: str, place: Place | None = None, service: str = "") -> None:
         self._add(Kind.NOTE, what, why, place, service)
+
+    def keep(self, loss: Loss) -> None:
+        self._add(loss.kind, loss.what, loss.why, Place(loss.file, loss.line), loss.service)
 
     def name(self, wanted: str) -> str:
         """A name that no service of this report has: the one wanted, if it may be had."""

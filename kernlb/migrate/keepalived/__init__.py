@@ -41,7 +41,7 @@ def translate(
         tree = read_tree(lines.read(path), report)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise MigrationError(f"cannot be read: {why}", Place(path)) from None
+        raise MigrationError(why, Place(path)) from None
     ledger = Ledger(report)
     _Top(ledger).read(tree)
     ledger.close(tree)

@@ -110,7 +110,10 @@ class Elsewhere:
     def _ssl(self, directive: Directive) -> None:
         self._ledger.use(directive, 0)
         for each in directive.block or ():
-            self._ledger.lost(each, _SSL.get(each.name, UNKNOWN))
+            why = _SSL.get(each.name, UNKNOWN)
+            if each.name == "password":
+                each.text = "password ..."  # not to be repeated
+            self._ledger.lost(each, why)
 
     def _vrrp(self, directive: Directive) -> None:
         self._ledger.lost(directive, VRRP)

@@ -80,7 +80,8 @@ class _Service:
             weight = virtual.weight if real.weight is None else real.weight
             method = real.method or self._method
             found.append(_Server(real, method, weight, self._check(asked)))
-        self._alpha, self._inhibit = True in alphas, True in inhibits
+        alone = not alphas and bool(virtual.defaults.alpha)
+        self._alpha, self._inhibit = True in alphas or alone, True in inhibits
         if len(alphas) > 1:
             self._report.changed(
                 "alpha", f"{ALPHA}, and all its servers wait", alphas[True].by.place
@@ -147,6 +148,7 @@ class _Service:
             if quorum + hysteresis > total > 0:
                 why = f"no more than {total} can be good: the quorum is regained there"
                 self._report.changed(by.text, why, by.place)
+        health["damping"] = False
         # keepalived loses it below quorum - hysteresis and has it again at quorum + hysteresis
         lower = quorum - hysteresis
         upper = min(quorum + hysteresis, max(total, 1))
