@@ -16,8 +16,9 @@ class Driver:
     lro: bool | None = None
     gro: bool | None = None
     tx_checksum: bool | None = None
-    combined: int = 0  # queues in use; 0: not told
-    most_combined: int = 0
+    queues: int = 0  # that receive; 0: not told
+    most_queues: int = 0
+    queue_kind: str = "combined"  # or rx, where sending has queues of its own
     native_xdp: bool | None = None
 
 

@@ -26,6 +26,7 @@ class Link:
     mtu: int = 1500
     mac: str = ""
     ethernet: bool = True
+    answers_arp: bool = True
     lower: int = 0
     lower_elsewhere: bool = False
     master: int = 0
@@ -142,3 +143,24 @@ class Network:
             route.kind == "local" and route.to is not None and address in route.to.network
             for route in self.routes
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where packets to servers go, by address."""
+
+    to: Mapping[IPAddress, Way]
+
+
+@dataclass(frozen=True, slots=True)
+class FarEnds:
+    """Far ends of veths in other namespaces, by the name of the near end."""
+
+    by_interface: Mapping[str, Link]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Who answered ARP for VIPs, besides this host: address, Ethernet address, interface."""
+
+    all: tuple[tuple[IPAddress, str, str], ...] = ()

@@ -73,13 +73,14 @@ class SwitchOff:
 
 @dataclass(frozen=True, slots=True)
 class SetChannels:
-    """Queues of a network card, of the combined kind."""
+    """Queues of a network card; ``kind`` is combined or rx."""
 
     interface: str
-    combined: int
+    queues: int
+    kind: str = "combined"
 
     def __str__(self) -> str:
-        return f"ethtool -L {self.interface} combined {self.combined}"
+        return f"ethtool -L {self.interface} {self.kind} {self.queues}"
 
 
 @dataclass(frozen=True, slots=True)

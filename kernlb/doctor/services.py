@@ -47,7 +47,7 @@ class Declared:
     faults: tuple[str, ...] = ()
     xdp_interfaces: tuple[str, ...] = ()
     xdp_mode: str = "native"
-    ipvs_sysctls: tuple[str, ...] = ()  # those that settings keep
+    ipvs_sysctls: tuple[tuple[str, int], ...] = ()  # those that settings keep, and their values
 
     def of(self, kind: DatapathKind) -> Iterator[Service]:
         return (service for service in self.services if service.datapath is kind)

@@ -58,7 +58,7 @@ def _declared(
         faults,
         settings.xdp.interfaces,
         settings.xdp.mode,
-        tuple(settings.ipvs.sysctls),
+        tuple(settings.ipvs.sysctls.items()),
     )
 
 

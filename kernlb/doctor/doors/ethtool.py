@@ -19,22 +19,26 @@ _CHANNELS = struct.Struct("9I")  # cmd; max rx, tx, other, combined; rx, tx, oth
 _ABSENT = (errno.EOPNOTSUPP, errno.ENODEV, errno.EINVAL)
 
 
-def read(interface: str) -> Driver:
+def read(interface: str, native_xdp: bool | None = None) -> Driver:
     """Raises OSError."""
     info = _ask(interface, struct.pack("I192x", _GDRVINFO))
     channels = _ask(interface, _CHANNELS.pack(_GCHANNELS, *[0] * 8))
-    most, now = 0, 0
+    most, now, kind = 0, 0, "combined"
     if channels is not None:
         numbers = _CHANNELS.unpack(channels)
         most, now = numbers[4], numbers[8]
+        if not most:
+            most, now, kind = numbers[1], numbers[5], "rx"
     return Driver(
         interface,
         "" if info is None else info[4:36].partition(b"\0")[0].decode("ascii", "replace"),
         lro=_flag(interface, _GFLAGS, _LRO),
         gro=_flag(interface, _GGRO),
         tx_checksum=_flag(interface, _GTXCSUM),
-        combined=now,
-        most_combined=most,
+        queues=now,
+        most_queues=most,
+        queue_kind=kind,
+        native_xdp=native_xdp,
     )
 
 
@@ -48,13 +52,14 @@ def switch_off(interface: str, feature: str) -> None:
         _must(interface, _VALUE.pack(_SFLAGS, _VALUE.unpack(flags)[1] & ~_LRO))
 
 
-def set_channels(interface: str, combined: int) -> None:
-    """Raises OSError."""
+def set_channels(interface: str, queues: int, kind: str) -> None:
+    """``kind``: combined or rx. Raises OSError."""
     answer = _ask(interface, _CHANNELS.pack(_GCHANNELS, *[0] * 8))
     if answer is None:
         raise OSError(errno.EOPNOTSUPP, "the driver has one set of queues")
     numbers = _CHANNELS.unpack(answer)
-    _must(interface, _CHANNELS.pack(_SCHANNELS, *numbers[1:8], combined))
+    rx, combined = (queues, numbers[8]) if kind == "rx" else (numbers[5], queues)
+    _must(interface, _CHANNELS.pack(_SCHANNELS, *numbers[1:5], rx, *numbers[6:8], combined))
 
 
 def _flag(interface: str, command: int, mask: int = 0xFFFFFFFF) -> bool | None:

@@ -6,7 +6,7 @@ import shlex
 from ipaddress import ip_network
 from itertools import pairwise
 
-from kernlb.doctor.netfilter import Chain, Rule, Match, Value
+from kernlb.doctor.netfilter import Chain, Match, Rule, Value
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")

@@ -58,10 +58,10 @@ def _act(op: Op) -> None:
             from kernlb.doctor.doors import ethtool
 
             ethtool.switch_off(interface, feature)
-        case SetChannels(interface, combined):
+        case SetChannels(interface, queues, kind):
             from kernlb.doctor.doors import ethtool
 
-            ethtool.set_channels(interface, combined)
+            ethtool.set_channels(interface, queues, kind)
         case LoadModule(name):
             from kernlb.doctor.doors import programs
 

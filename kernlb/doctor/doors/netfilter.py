@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from kernlb.doctor.doors import iptables, programs
-from kernlb.doctor.netfilter import Chain, Rule, Ruleset, Match, Value
+from kernlb.doctor.netfilter import Chain, Match, Rule, Ruleset, Value
 
 _L4 = {"ipencap": "ipip", "4": "ipip", 4: "ipip", "47": "gre", 47: "gre", 6: "tcp", 17: "udp"}
 _FIELDS = {

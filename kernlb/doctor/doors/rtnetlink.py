@@ -15,7 +15,7 @@ from kernlb.doctor.network import Held, Link, Neighbour, Network, Route, Way
 from kernlb.doctor.ops import AddAddress, RemoveAddress
 from kernlb.model import IPAddress
 
-_IFF_UP = 0x1
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
 _ARPHRD_ETHER = 1
 _RTM_F_FIB_MATCH = 0x2000  # tell the route that matched, not the one made of it
 _NTF_USE = 0x01
@@ -138,6 +138,7 @@ def _link(message: Any) -> Link:
         mtu=has.get("IFLA_MTU", 0),
         mac=has.get("IFLA_ADDRESS", ""),
         ethernet=message["ifi_type"] == _ARPHRD_ETHER,
+        answers_arp=not message["flags"] & _IFF_NOARP,
         lower=has.get("IFLA_LINK") or 0,
         lower_elsewhere=has.get("IFLA_LINK_NETNSID") is not None,
         master=has.get("IFLA_MASTER") or 0,
