@@ -160,8 +160,8 @@ def _changes(old: VirtualService | RealServer, new: VirtualService | RealServer)
 
 
 def _setting(name: str, content: object) -> str:
-    if name in ("scheduler", "forwarding"):
-        return str(content)
+    if name in ("scheduler", "forwarding", "tunnel"):
+        return _text(content)
     if content is True:
         return name
     return f"{name} {_text(content)}"
