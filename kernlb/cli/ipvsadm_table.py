@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 20_000  # services and servers in one call, so that its body stays small
 IPVS = "ipvs"
-ADOPT = "kernlb import ipvsadm --live --adopt takes it over"
+ADOPT = "kernlb import ipvsadm --live --apply --adopt takes it over"
 
 
 class _Pending:

@@ -120,7 +120,7 @@ class Line:
         self.server_port = self.port if port is None else port
 
     def _take_weight(self, text: str) -> None:
-        self.weight = _within(text, 0, 65535, "weight")
+        self.weight = _within(text, 0, MAX_INT, "weight")
 
     def _take_u_threshold(self, text: str) -> None:
         self.upper = _within(text, 0, MAX_INT, "upper threshold")

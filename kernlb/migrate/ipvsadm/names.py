@@ -33,7 +33,7 @@ class Numbers:
     def address(self, text: str) -> IPv4Address | None:
         try:
             return IPv4Address(socket.inet_aton(text))
-        except OSError:
+        except (OSError, UnicodeError, ValueError):
             return None
 
     def port(self, text: str, protocol: L4Protocol) -> int | None:
@@ -64,7 +64,7 @@ class Resolver(Numbers):
     def port(self, text: str, protocol: L4Protocol) -> int | None:
         try:
             return socket.getservbyname(text, protocol)
-        except OSError:
+        except (OSError, UnicodeError, ValueError):
             return None
 
     def host(self, address: IPAddress) -> str:

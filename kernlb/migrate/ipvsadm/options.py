@@ -14,6 +14,7 @@ from kernlb.migrate.ipvsadm.grammar import FAILED, RefusedError, Verb, hold, sca
 from kernlb.migrate.ipvsadm.line import WHOLE_V4, Line, seconds, split_flags
 from kernlb.migrate.ipvsadm.names import Names
 from kernlb.model import (
+    MAX_WEIGHT,
     AddressKey,
     Family,
     Forwarding,
@@ -180,6 +181,8 @@ def _server(line: Line) -> RealServer:
     port = line.server_port
     if not line.fwmark and forwarding is not Forwarding.NAT:
         port = line.port  # neither method changes it
+    if line.weight > MAX_WEIGHT:
+        raise RefusedError(f"kernlb carries no weight above {MAX_WEIGHT}", FAILED, fatal=False)
     if line.server.version != line.version and forwarding is not Forwarding.TUNNEL:
         raise RefusedError("only tunnels (-i) lead from one address family to the other")
     return RealServer(
