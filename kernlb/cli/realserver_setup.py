@@ -163,7 +163,8 @@ def _act(console: Console, dry_run: bool, act: Callable[[Callable[[Change], None
     except (WishError, PreparingError) as error:
         raise click.ClickException(printable(str(error))) from None
     except OSError as error:
-        raise click.ClickException(printable(error.strerror or str(error))) from None
+        where = f"cannot read {error.filename}: " if error.filename else ""
+        raise click.ClickException(printable(where + (error.strerror or str(error)))) from None
     if console.json:
         console.print_json(_plain(done, dry_run))
         return DONE

@@ -110,7 +110,32 @@ def _forgotten(facts: Facts) -> Iterator[Finding]:
         yield Finding("setup", evidence, ("kernlb realserver setup --from-state",))
 
 
+# What has to be mended first comes first.
 CHECKS = (
+    Check(
+        id="loopback-down",
+        severity=Severity.ERROR,
+        means="lo is down, and the VIPs on it do not work.",
+        why="Addresses of an interface that is down are not local to the kernel.",
+        remedy="ip link set lo up",
+        find=_lo_down,
+    ),
+    Check(
+        id="server-interface-down",
+        severity=Severity.ERROR,
+        means="The interface towards the balancer is down or has no carrier.",
+        why="Nothing reaches this server.",
+        remedy="ip link set INTERFACE up",
+        find=_interface_down,
+    ),
+    Check(
+        id="ipv6-disabled",
+        severity=Severity.ERROR,
+        means="IPv6 is disabled where an IPv6 VIP needs it.",
+        why="The interface takes no IPv6 packets, and lo holds no IPv6 address.",
+        remedy="sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0",
+        find=_no_ipv6,
+    ),
     Check(
         id="vip-missing-on-server",
         severity=Severity.ERROR,
@@ -155,30 +180,6 @@ CHECKS = (
         "since others have the address too.",
         remedy="ip addr del VIP/128 dev INTERFACE; ip addr add VIP/128 dev lo nodad",
         find=lambda facts: _unusable(facts, duplicate=False),
-    ),
-    Check(
-        id="ipv6-disabled",
-        severity=Severity.ERROR,
-        means="IPv6 is disabled where an IPv6 VIP needs it.",
-        why="The interface takes no IPv6 packets, and lo holds no IPv6 address.",
-        remedy="sysctl -w net.ipv6.conf.INTERFACE.disable_ipv6=0",
-        find=_no_ipv6,
-    ),
-    Check(
-        id="loopback-down",
-        severity=Severity.ERROR,
-        means="lo is down, and the VIPs on it do not work.",
-        why="Addresses of an interface that is down are not local to the kernel.",
-        remedy="ip link set lo up",
-        find=_lo_down,
-    ),
-    Check(
-        id="server-interface-down",
-        severity=Severity.ERROR,
-        means="The interface towards the balancer is down or has no carrier.",
-        why="Nothing reaches this server.",
-        remedy="ip link set INTERFACE up",
-        find=_interface_down,
     ),
     Check(
         id="setup-undone",

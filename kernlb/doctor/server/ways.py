@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kernlb.doctor.facts import Facts, UnreadError
 from kernlb.doctor.finding import Check, Finding, Severity
 from kernlb.doctor.ops import SetSysctl, written
-from kernlb.doctor.server.role import Counters, Kernel, Role, WaysBack
+from kernlb.doctor.server.role import Attached, Counters, Kernel, Role, WaysBack
 from kernlb.doctor.sysctls import Sysctls, conf_name
 from kernlb.realserver.wish import Method
 
@@ -72,10 +72,17 @@ def _reverse_path(facts: Facts) -> Iterator[Finding]:
 
 def _unknown_protocol(facts: Facts) -> Iterator[Finding]:
     role = facts[Role]
-    if role.wish.tunnelled:
+    if role.wish.tunnelled and not _left_by_decap(facts):
         for evidence in _risen(facts, "IpInUnknownProtos"):
             loaded = ", ".join(sorted(facts[Kernel].modules)) or "none"
             yield Finding("kernel", f"{evidence} (modules of tunnels: {loaded})")
+
+
+def _left_by_decap(facts: Facts) -> bool:
+    """Are there packets that decap counts, and that are findings of its own?"""
+    if not facts[Role].by_xdp:
+        return False
+    return any(more for name, _, more in facts[Attached].risen if name != "stripped")
 
 
 def _overflows(facts: Facts) -> Iterator[Finding]:
