@@ -50,7 +50,7 @@ def _length(data: bytes) -> int:
     first = data[0]
     if first == _ESCAPE:
         return _sequence_length(data)
-    size = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    size = 1 if not 0xC2 <= first <= 0xF4 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
     return size if len(data) >= size else 0
 
 

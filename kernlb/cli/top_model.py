@@ -86,19 +86,29 @@ def rows(state: State, services: Sequence[ServiceLine]) -> list[Row]:
     words = (state.words if state.typing is None else state.typing).lower().split()
     found = []
     for service in _ordered(services, state, lambda each: each.name or each.key):
-        own = all(word in _text(service) for word in words)
-        servers = [
-            server
-            for server in service.servers
-            if own or all(word in f"{_text(service)} {_text(server)}" for word in words)
-        ]
-        if not (own or servers) or (state.trouble and not severity(service)):
+        servers = _having(words, service) if words else service.servers
+        if servers is None or (state.trouble and not severity(service)):
             continue
         found.append(Row(service))
         if state.shows(service):
             ordered = _ordered(servers, state, lambda each: "")
             found += [Row(service, server) for server in ordered]
     return found
+
+
+def _having(words: Sequence[str], service: ServiceLine) -> Sequence[ServerLine] | None:
+    """All of its servers where the service itself has the words; those that have them, with what
+    the service has; None where there are none."""
+    own = _text(service)
+    missing = [word for word in words if word not in own]
+    if not missing:
+        return service.servers
+    found = [each for each in service.servers if _has_all(missing, _text(each))]
+    return found or None
+
+
+def _has_all(words: Sequence[str], text: str) -> bool:
+    return all(word in text for word in words)
 
 
 def chosen(state: State, overview: Overview) -> Overview:
@@ -166,10 +176,10 @@ _MOVES: dict[str, Callable[[int], int]] = {
 
 def _index(state: State, shown: Sequence[Row]) -> int:
     """Where the selected row is; a server that is hidden is where its service is."""
-    keys = [row.key for row in shown]
     for key in (state.selected, (state.selected[0], "")):
-        if key in keys:
-            return keys.index(key)
+        for index, row in enumerate(shown):
+            if row.key == key:
+                return index
     return min(state.first, max(0, len(shown) - 1))
 
 

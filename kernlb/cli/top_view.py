@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kernlb.cli.board_text import (
     clock_time,
+    event_text,
     rate,
     server_state,
     service_state,
@@ -23,7 +24,7 @@ from kernlb.cli.board_text import (
     total_rates,
 )
 from kernlb.cli.columns import Column, Line, layout, plain_text
-from kernlb.cli.render import Cell, count, printable, span
+from kernlb.cli.render import Cell, count, plain, printable, span
 from kernlb.cli.sparkline import Glyphs, sparkline
 from kernlb.cli.top_model import HELP, Row, State, Trails, rows, window
 from kernlb.control.protocol import Status
@@ -78,15 +79,16 @@ def frame(state: State, overview: Overview, around: Surroundings) -> Frame:
     shown = rows(state, overview.services)
     if state.help:
         lines = [[("keys", "bold")], *([(f"  {key:<24}{does}", "")] for key, does in HELP)]
-        return Frame(lines, state, shown, len(shown))
+        return Frame(lines[: around.height], state, shown, len(shown))
     above = _above(state, overview, around)
     below = _below(state, overview, around, shown)
     height = len(shown) if around.height is None else around.height - len(above) - len(below) - 1
     height = max(1, height)
     place = window(state, shown, height)
     state = replace(state, first=place.first)
-    heading, *table = _table(state, shown, overview, around)
-    visible = table[place.first : place.first + height]
+    names = max((len(_name(row, state, around)) for row in shown), default=0)
+    part = shown[place.first : place.first + height]
+    heading, *visible = _table(state, part, names, overview, around)
     if around.selected and visible:
         line = plain_text(visible[place.at - place.first]).ljust(around.width)
         visible[place.at - place.first] = [(line, SELECTED)]
@@ -100,10 +102,10 @@ def frame(state: State, overview: Overview, around: Surroundings) -> Frame:
 def _above(state: State, overview: Overview, around: Surroundings) -> list[Line]:
     status = overview.status
     asked = f"every {state.interval:g} s  " if around.height is not None else ""
-    clock = clock_time(overview.time)
+    clock = clock_time(overview.time).partition(" ")[2]
     first: Line = [
-        ("kernlb top", "bold"),
-        (f"  kernlbd {printable(status.version)} up {span(around.now - status.started)}  ", ""),
+        ("kernlb", "bold"),
+        (f" {printable(status.version)} up {span(around.now - status.started)}  ", ""),
         (printable(_ways(status)), ""),
         (f"  {asked}{clock}", "dim"),
     ]
@@ -183,16 +185,22 @@ def _summed(histories: Sequence[Sequence[Moment]]) -> list[Moment]:
 
 
 def _table(
-    state: State, shown: Sequence[Row], overview: Overview, around: Surroundings
+    state: State, shown: Sequence[Row], names: int, overview: Overview, around: Surroundings
 ) -> list[Line]:
-    """The heading and a line a row; TREND takes the width that the others leave."""
+    """The heading and a line a row; TREND takes the width that the others leave.
+
+    NAME is ``names`` wide, so that it stays where it is while rows move."""
     columns = [
         column._replace(heading=column.heading + ("^" if state.reverse else "*"))
         if column.heading == _SORTED[state.sort]
         else column
         for column in COLUMNS
     ]
-    cells = [_row(row, state, overview.time, around) for row in shown]
+    cells = [
+        [(_name(row, state, around).ljust(names), "" if row.server else "bold"), *rest]
+        for row in shown
+        for rest in [_row(row, overview.time, around)]
+    ]
     narrow = layout(columns, [[*row, "." * TREND] for row in cells], around.width)
     lines = [len(plain_text(line)) for line in narrow]
     room = TREND + around.width - max(lines)
@@ -206,13 +214,18 @@ def _trend(row: Row, width: int, around: Surroundings) -> str:
     return sparkline(around.trails.of(row), width, around.glyphs.bars)
 
 
-def _row(row: Row, state: State, now: float, around: Surroundings) -> list[Cell]:
-    """Everything but the trend."""
+def _name(row: Row, state: State, around: Surroundings) -> str:
+    if row.server is not None:
+        return printable(f"    {row.server.server}")
+    mark = around.glyphs.open if state.shows(row.service) else around.glyphs.closed
+    return printable(f"{mark} {row.service.name or row.service.key}")
+
+
+def _row(row: Row, now: float, around: Surroundings) -> list[Cell]:
+    """Everything but the name and the trend."""
     service, server = row
     if server is None:
-        mark = around.glyphs.open if state.shows(service) else around.glyphs.closed
         return [
-            (f"{mark} {service.name or service.key}", "bold"),
             service_state(service),
             "",
             serving(service),
@@ -226,7 +239,6 @@ def _row(row: Row, state: State, now: float, around: Surroundings) -> list[Cell]
         ]
     weight = str(server.effective_weight)
     return [
-        f"    {server.server}",
         server_state(server),
         since(server.since, now),
         weight if server.effective_weight == server.weight else f"{weight}/{server.weight}",
@@ -249,9 +261,7 @@ def _below(
         lines.append([(printable(_details(shown[place.at], overview.time)), "")])
     if around.height is None or around.height >= ROOMY:
         for event in overview.status.events[-EVENTS:]:
-            cause = f" ({event.cause})" if event.cause else ""
-            text = printable(f"{clock_time(event.time)}  {event.text}{cause}")
-            lines.append([(text, "dim")])
+            lines.append([(event_text(event, plain, around.width), "dim")])
     if around.height is not None:
         lines.append(_keys(state))
     return lines
