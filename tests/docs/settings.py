@@ -27,6 +27,7 @@ def alone() -> Iterator[Mapping[str, Host]]:
             f"ip -n {name} address add 10.0.0.9/24 dev eth0",
             f"ip -n {name} link set eth0 up",
             f"ip -n {name} link set far up",
+            f"ip -n {name} route add default via 10.0.0.1",
         ):
             subprocess.run(command.split(), check=True)
         with Host(name) as host:
