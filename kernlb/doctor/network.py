@@ -15,7 +15,8 @@ LOOPBACK = "lo"
 class Link:
     """An interface. ``kind`` is the kernel's word (veth, vlan, bond, ipip), "" for hardware and
     lo. ``lower`` is the index that a vlan or tunnel stands on, or a veth's peer, 0 for none;
-    ``lower_elsewhere``: that index is of another namespace. ``xdp`` is "", native, generic or
+    ``lower_namespace``: that index is of another namespace, which has this number
+    here; -1: of this one. ``xdp`` is "", native, generic or
     offloaded. ``data``: settings of its kind as text (bond's mode, vlan's id)."""
 
     index: int
@@ -28,7 +29,7 @@ class Link:
     ethernet: bool = True
     answers_arp: bool = True
     lower: int = 0
-    lower_elsewhere: bool = False
+    lower_namespace: int = -1
     master: int = 0
     rx_queues: int = 1
     tx_queues: int = 1

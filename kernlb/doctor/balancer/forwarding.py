@@ -13,7 +13,7 @@ from kernlb.doctor.balancer.used import (
 from kernlb.doctor.facts import Facts
 from kernlb.doctor.finding import Check, Finding, Severity
 from kernlb.doctor.host import Counters
-from kernlb.doctor.network import LOOPBACK, Network
+from kernlb.doctor.network import LOOPBACK, Network, Ways
 from kernlb.doctor.ops import SetSysctl, written
 from kernlb.doctor.services import Declared, names
 from kernlb.doctor.sysctls import Sysctls, conf_name
@@ -50,14 +50,18 @@ def _interface_forwarding_off(facts: Facts) -> Iterator[Finding]:
 
 
 def _redirects(facts: Facts) -> Iterator[Finding]:
-    sysctls, nat, clients = facts[Sysctls], _nat_servers(facts), towards_clients(facts)
-    for interface, ways in towards_servers(facts).items():
-        if interface not in clients or not any(w.to in nat and w.to.version == 4 for w in ways):
+    sysctls, network, ways = facts[Sysctls], facts[Network], facts[Ways].to
+    seen = set()
+    for service, server in facts[Declared].pairs(Forwarding.NAT, datapath=DatapathKind.IPVS):
+        way = ways.get(server.address)
+        if way is None or way.to.version != 4 or way.interface in seen:
             continue
-        value, name = sysctls.larger(interface, "send_redirects")
-        if value:
-            evidence = f"{sysctls.seen(name)}; clients and nat servers are both on {interface}"
-            yield Finding(interface, evidence, fix=sysctls.lower(interface, "send_redirects", 0))
+        value, name = sysctls.larger(way.interface, "send_redirects")
+        if value and way.interface in towards_clients(network, service.vip):
+            seen.add(way.interface)
+            evidence = f"{sysctls.seen(name)}; clients and nat servers are both on {way.interface}"
+            fix = sysctls.lower(way.interface, "send_redirects", 0)
+            yield Finding(way.interface, evidence, fix=fix)
 
 
 def _reverse_path(facts: Facts) -> Iterator[Finding]:

@@ -94,13 +94,14 @@ def overhead(server: RealServer) -> int:
 
 def _mtu(facts: Facts) -> Iterator[Finding]:
     network = facts[Network]
-    clients = [network.link(name) for name in towards_clients(facts)]
     seen = set()
     for service, server, way in _pairs(facts, Forwarding.TUNNEL):
         link = network.link(way.interface)
         if link is None or way.kind != "unicast":
             continue
-        incoming = max((each.mtu for each in clients if each is not None), default=_ETHERNET)
+        names = towards_clients(network, service.vip) - {way.interface}
+        clients = [each for name in names if (each := network.link(name)) is not None]
+        incoming = max((each.mtu for each in clients), default=_ETHERNET)
         room = min(way.mtu or link.mtu, link.mtu)
         needed = incoming + overhead(server)
         if room < needed and (way.interface, room, needed) not in seen:

@@ -36,18 +36,20 @@ def towards_servers(facts: Facts) -> dict[str, list[Way]]:
     return found
 
 
-def towards_clients(facts: Facts) -> set[str]:
-    """Interfaces whose network a VIP is in, that hold one, or that a default route uses."""
-    network = facts[Network]
+def towards_clients(network: Network, vip: IPAddress | None) -> set[str]:
+    """Interfaces whose network ``vip`` is in, that hold it, or that a default route uses."""
     found = {route.interface for route in network.routes if route.to is None and route.interface}
-    for vip in facts[Declared].vips:
+    if vip is not None:
         found |= {held.interface for held in network.holding(vip)}
         found |= {held.interface for held in around(network, vip)}
     return found - {LOOPBACK, ""}
 
 
 def used_interfaces(facts: Facts) -> set[str]:
-    return set(towards_servers(facts)) | towards_clients(facts) | set(xdp_interfaces(facts))
+    found = set(towards_servers(facts)) | set(xdp_interfaces(facts))
+    for vip in (None, *facts[Declared].vips):
+        found |= towards_clients(facts[Network], vip)
+    return found
 
 
 def around(network: Network, vip: IPAddress) -> list[Held]:

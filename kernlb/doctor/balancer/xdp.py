@@ -87,7 +87,7 @@ def _far_end(facts: Facts) -> Iterator[Finding]:
     for link in named(facts):
         if link.kind != "veth":
             continue
-        far = elsewhere.get(link.name) if link.lower_elsewhere else network.by_index(link.lower)
+        far = network.by_index(link.lower) if link.lower_namespace < 0 else elsewhere.get(link.name)
         if far is not None and not far.xdp:
             evidence = f"{far.name}, the other end of {link.name}, has no XDP program"
             remedy = f"ip link set {far.name} xdpdrv object OBJECT program pass (where it is)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,22 +22,34 @@ MOST = 64  # namespaces that are visited
 
 def find(links: Iterable[Link]) -> dict[str, Link]:
     """Far ends by the name of the near end; those that are not found are left out."""
-    wanted = {(link.lower, link.index, link.mac): link.name for link in links if link.lower}
+    wanted = [link for link in links if link.lower and link.lower_namespace >= 0]
     found: dict[str, Link] = {}
-    if not wanted or not _NAMED.is_dir():
-        return found
-
-    def visit() -> None:
-        here = Path("/proc/thread-self/ns/net").stat().st_ino
+    if wanted and _NAMED.is_dir():
         for path in sorted(_NAMED.iterdir())[:MOST]:
             with suppress(OSError):
-                if path.stat().st_ino == here:
-                    continue
-                _enter(path)
-                for link in rtnetlink.read().links:
-                    for (index, back, mac), name in wanted.items():
-                        if link.index == index and link.lower == back and link.mac != mac:
-                            found.setdefault(name, link)
+                found |= _look(path, wanted)
+    return found
+
+
+def _look(path: Path, wanted: Collection[Link]) -> dict[str, Link]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        number = rtnetlink.namespace_number(descriptor)
+        here = {link.lower: link.name for link in wanted if link.lower_namespace == number}
+        links = _links(descriptor) if here else ()
+    finally:
+        os.close(descriptor)
+    return {here[link.index]: link for link in links if link.index in here}
+
+
+def _links(descriptor: int) -> Collection[Link]:
+    """Those of the namespace that is open as ``descriptor``."""
+    found: list[Link] = []
+
+    def visit() -> None:
+        with suppress(OSError):
+            _enter(descriptor)
+            found.extend(rtnetlink.read().links)
 
     visitor = threading.Thread(target=visit, name="far ends")
     visitor.start()
@@ -45,11 +57,7 @@ def find(links: Iterable[Link]) -> dict[str, Link]:
     return found
 
 
-def _enter(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "cannot enter a namespace")
-    finally:
-        os.close(descriptor)
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "cannot enter a namespace")

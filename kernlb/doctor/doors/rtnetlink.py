@@ -19,6 +19,7 @@ _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _ARPHRD_ETHER = 1
 _RTM_F_FIB_MATCH = 0x2000  # tell the route that matched, not the one made of it
 _NTF_USE = 0x01
+_NO_NUMBER = 0xFFFFFFFF  # NETNSA_NSID_NOT_ASSIGNED, as an unsigned number
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _XDP = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded", "xdpmulti": "native"}
 _STATES = {
@@ -59,6 +60,17 @@ def ways(destinations: Iterable[IPAddress]) -> dict[IPAddress, Way]:
     with IPRoute() as netlink:
         names = {each["index"]: each.get("ifname") for each in netlink.get_links()}
         return {to: _way(netlink, to, names) for to in dict.fromkeys(destinations)}
+
+
+def namespace_number(descriptor: int) -> int:
+    """The number that another namespace, open as ``descriptor``, has here; -1: none. Raises
+    OSError."""
+    try:
+        with IPRoute() as netlink:
+            number = (netlink.get_netnsid(fd=descriptor) or {}).get("nsid")
+    except NetlinkError as error:
+        raise OSError(error.code, str(error)) from error
+    return -1 if number is None or number == _NO_NUMBER else int(number)
 
 
 def resolve(wanted: Iterable[tuple[str, IPAddress]], patience: float) -> None:
@@ -140,7 +152,7 @@ def _link(message: Any) -> Link:
         ethernet=message["ifi_type"] == _ARPHRD_ETHER,
         answers_arp=not message["flags"] & _IFF_NOARP,
         lower=has.get("IFLA_LINK") or 0,
-        lower_elsewhere=has.get("IFLA_LINK_NETNSID") is not None,
+        lower_namespace=has.get("IFLA_LINK_NETNSID", -1),
         master=has.get("IFLA_MASTER") or 0,
         rx_queues=has.get("IFLA_NUM_RX_QUEUES", 1),
         tx_queues=has.get("IFLA_NUM_TX_QUEUES", 1),
