@@ -90,9 +90,12 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
         text = "this address is served to its own host: ask for localhost or 127.0.0.1\n"
         return web.Response(text=text, status=_MISDIRECTED)
     try:
-        return await handler(request)
+        response = await handler(request)
     except RequestRefusedError as error:
         return _json(error.problem, error.problem.status, PROBLEM_TYPE)
+    if isinstance(response, web.Response) and _size(response) >= _WORTH_COMPRESSING:
+        response.enable_compression()
+    return response
 
 
 async def _finish(request: web.Request, response: web.StreamResponse) -> None:
@@ -101,8 +104,6 @@ async def _finish(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault(name, value)
     if request.path.startswith(API):
         response.headers.setdefault("Cache-Control", "no-store")
-        if isinstance(response, web.Response) and _size(response) >= _WORTH_COMPRESSING:
-            response.enable_compression()
 
 
 def _size(response: web.Response) -> int:

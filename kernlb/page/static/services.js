@@ -27,6 +27,7 @@ export class Services {
   constructor(chosen, changed) {
     this.chosen = chosen; // {filter, sort}
     this.page = 0;
+    this.found = []; // what the filter leaves, in order
     this.opened = new Map(); // by service: what the operator said
     this.overview = null;
     this.shown = [];
@@ -70,12 +71,12 @@ export class Services {
 
   turn(by) {
     this.page += by;
-    this.render();
+    this.draw();
   }
 
   openAll(open) {
     for (const service of this.shown) this.opened.set(idOf(service), open);
-    this.render();
+    this.draw();
   }
 
   /** Up and down, Home and End walk from service to service. */
@@ -101,26 +102,29 @@ export class Services {
     if (this.overview === null) return;
     const { services } = this.overview;
     const filter = terms(this.chosen.filter);
-    const found = services.filter((service) => matches(service, filter)).sort(ORDERS[this.chosen.sort][1]);
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
-    this.page = Math.min(Math.max(this.page, 0), pages - 1);
-    const first = this.page * PAGE;
-    this.shown = found.slice(first, first + PAGE);
-    sync(this.table.body, this.shown, idOf, () => this.serviceRows());
-    this.tell(services, found, filter, first, pages);
-  }
-
-  tell(services, found, filter, first, pages) {
+    this.found = services.filter((service) => matches(service, filter)).sort(ORDERS[this.chosen.sort][1]);
     const serving = services.filter((service) => service.serving > 0).length;
     say(byId("services-count"), services.length ? `${words.whole(serving)} of ${words.whole(services.length)} serving` : "none");
     const nothing = services.length ? "no service has that" : "no services";
-    say(byId("filter-said"), !found.length ? nothing : filter.length ? `${words.plural(found.length, "service")} found` : "");
+    const some = filter.length ? `${words.plural(this.found.length, "service")} found` : "";
+    say(byId("filter-said"), this.found.length ? some : nothing);
     byId("sort").value = this.chosen.sort;
     this.table.columns.forEach((column, index) => {
       if (!column.sort) return;
       const order = this.chosen.sort === column.sort ? (column.sort === "name" ? "ascending" : "descending") : null;
       set(this.table.heads[index], "aria-sort", order);
     });
+    this.draw();
+  }
+
+  /** One page of what was found. */
+  draw() {
+    const { found } = this;
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    this.page = Math.min(Math.max(this.page, 0), pages - 1);
+    const first = this.page * PAGE;
+    this.shown = found.slice(first, first + PAGE);
+    sync(this.table.body, this.shown, idOf, () => this.serviceRows());
     show(byId("pager"), pages > 1);
     say(byId("range"), `${words.whole(first + 1)}\u2013${words.whole(first + this.shown.length)} of ${words.whole(found.length)}`);
     // a button that goes away under the finger would take the focus with it
@@ -162,7 +166,7 @@ export class Services {
     let current = null;
     button.addEventListener("click", () => {
       this.opened.set(idOf(current), !this.isOpen(current));
-      this.render();
+      this.draw();
     });
 
     const update = (service) => {
@@ -186,6 +190,7 @@ export class Services {
       say(datapath, service.datapath);
       say(scheduler, service.scheduler);
       set(button, "aria-expanded", open);
+      element.classList.toggle("open", open);
       show(below, open);
       if (open) {
         if (servers === null) cell.append((servers = serversOf()).element);
