@@ -151,7 +151,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.trace*",
         ),
     ),
-    "page": (("kernlb.page", "kernlb.page.*"), ("kernlb.control.pro*",)),
+    "page": (("kernlb.page", "kernlb.page.*"), ("kernlb", "kernlb.control.pro*")),
     "migration": (
         ("kernlb.migrate", "kernlb.migrate.*"),
         (
@@ -216,7 +216,9 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Single edges that the table above does not allow, and why they are there all the same.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
+    ("kernlb.cli.quick", "kernlb.control.wire"): "the client's types cost more than the rest",
     ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",
+    ("kernlb.cli.capture", "kernlb.datapath.xdp.*"): "a capture needs no daemon",
     ("kernlb.cli.xdp", "kernlb.config*"): "`kernlb xdp` needs no daemon",
     ("kernlb.cli.xdp", "kernlb.datapath.xdp.*"): "nor a program that is loaded",
     ("kernlb.cli.lab", "kernlb.lab*"): "`kernlb lab` is the lab, loaded when it is asked",
@@ -396,6 +398,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "subprocess": (
         "kernlb.datapath.ipvs.netlink",  # modprobe ip_vs
         "kernlb.health.probes.exec_door",
+        "kernlb.trace.bcc",  # the distribution's Python, which has bcc
         "kernlb.doctor.doors.programs",  # nft, modprobe
         "kernlb.lab.*",
     ),
