@@ -12,7 +12,12 @@ def main() -> None:
     import sys
 
     gc.disable()  # imports make many objects and hardly any garbage
-    from kernlb.cli.app import run
+    from kernlb.cli.quick import quick
 
-    gc.enable()
-    sys.exit(run(sys.argv[1:]))
+    code = quick(sys.argv[1:])
+    if code is None:
+        from kernlb.cli.app import run
+
+        gc.enable()
+        code = run(sys.argv[1:])
+    sys.exit(code)

@@ -6,12 +6,13 @@ One Console a run, as click's context object. The options ``--socket``, ``--outp
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from kernlb.cli.terminal import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,9 +103,7 @@ class Console:
         return FAILED if change.faults else DONE
 
     def _coloured(self, stream: TextIO) -> bool:
-        if self.no_color or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
-            return False
-        return stream.isatty()
+        return coloured(stream, no_color=self.no_color)
 
 
 pass_console = click.make_pass_decorator(Console, ensure=True)

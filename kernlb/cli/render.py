@@ -6,8 +6,17 @@ not say. What comes from elsewhere is printed without its control characters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+# here to be found with the rest; apart, for ``kernlb.cli.quick`` has no time for the protocol
+from kernlb.cli.services_text import SYNC_COLOURS
+from kernlb.cli.services_text import services_text as services_text
+from kernlb.cli.tables import Cell as Cell
+from kernlb.cli.tables import Paint as Paint
+from kernlb.cli.tables import colours as colours
+from kernlb.cli.tables import plain as plain
+from kernlb.cli.tables import printable as printable
+from kernlb.cli.tables import table as table
 from kernlb.control.protocol import (
     Change,
     Fault,
@@ -15,33 +24,12 @@ from kernlb.control.protocol import (
     Problem,
     ServerState,
     ServerView,
-    ServiceSummary,
     ServiceView,
-    SyncState,
     TunnelView,
 )
 
-Paint = Callable[[str, str], str]
-"""Text and colour to text."""
-
-_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "": 0}
-
-
-def plain(text: str, _: str) -> str:
-    return text
-
-
-def colours(text: str, colour: str) -> str:
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour and text else text
-
-
 STATE_COLOURS: dict[str, str] = {
-    SyncState.SYNCED: "green",
-    SyncState.PENDING: "yellow",
-    SyncState.FAILED: "red",
-    SyncState.CONFLICT: "red",
-    SyncState.INVALID: "red",
-    SyncState.FOREIGN: "dim",
+    **SYNC_COLOURS,
     ServerState.UP: "green",
     ServerState.DRAINING: "yellow",
     ServerState.DRAINED: "yellow",
@@ -56,74 +44,6 @@ STATE_COLOURS: dict[str, str] = {
     ServerState.STANDBY: "dim",
 }
 _ACTION_COLOURS = {"add": "green", "edit": "yellow", "remove": "red"}
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-Cell = str | tuple[str, str]
-"""Text, or text and its colour."""
-
-
-def table(
-    headings: Sequence[str], rows: Iterable[Sequence[Cell]], paint: Paint, right: str = ""
-) -> str:
-    """Columns two spaces apart; headings that end in a mark of ``right`` align right."""
-    numeric = [bool(right) and heading.endswith(right) for heading in headings]
-    shown = [heading.removesuffix(right) if right else heading for heading in headings]
-    cells = [[cell if isinstance(cell, tuple) else (cell, "") for cell in row] for row in rows]
-    texts = [[printable(text) for text, _ in row] for row in cells]
-    widths = [max(map(len, column)) for column in zip(shown, *texts, strict=True)]
-    lines = [_line(shown, ["bold"] * len(shown), widths, numeric, paint)]
-    for text, row in zip(texts, cells, strict=True):
-        lines.append(_line(text, [colour for _, colour in row], widths, numeric, paint))
-    return "\n".join(lines)
-
-
-def _line(
-    texts: Sequence[str],
-    tints: Sequence[str],
-    widths: Sequence[int],
-    numeric: Sequence[bool],
-    paint: Paint,
-) -> str:
-    parts = []
-    last = len(texts) - 1
-    for index, (text, tint, width) in enumerate(zip(texts, tints, widths, strict=True)):
-        pad = " " * (width - len(text))
-        if numeric[index]:
-            parts.append(pad + paint(text, tint))
-        else:
-            parts.append(paint(text, tint) + ("" if index == last else pad))
-    return "  ".join(parts).rstrip()
-
-
-def services_text(services: Sequence[ServiceSummary], paint: Paint) -> str:
-    """``service ls``."""
-    rows: list[list[Cell]] = [
-        [
-            service.name or "-",
-            service.key,
-            service.datapath,
-            service.scheduler,
-            service.forwarding,
-            (
-                f"{service.serving}/{service.servers}",
-                "red" if service.servers and not service.serving else "",
-            ),
-            (
-                f"{service.state}: {service.error}" if service.error else service.state.value,
-                STATE_COLOURS[service.state],
-            ),
-        ]
-        for service in services
-    ]
-    headings = ("NAME", "KEY", "DATAPATH", "SCHEDULER", "FORWARDING", "SERVING", "STATE")
-    return table(headings, rows, paint)
 
 
 def service_text(service: ServiceView, now: float, paint: Paint) -> str:

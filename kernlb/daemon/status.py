@@ -81,6 +81,9 @@ class Overview:
         health: HealthOverview | None = None,
     ) -> None:
         self.started = clock()
+        self._summaries: dict[
+            str, tuple[tuple[Declaration, Intent, Report], ServiceSummary]
+        ] = {}  # by name, of services in force
         self._reconciler = reconciler
         self._audit = audit
         self._changes = changes
@@ -91,16 +94,23 @@ class Overview:
     def services(self) -> list[ServiceSummary]:
         """Every declared service, then the foreign ones. From memory."""
         reconciler = self._reconciler
-        declared = [
-            summary(each, reconciler.desired.intended(each), self.report(each))
-            for each in sorted(reconciler.desired.declarations.values(), key=lambda each: each.name)
-        ]
+        declared = list(map(self._summary, self.declared(())))
+        if len(self._summaries) > 2 * len(declared):
+            self._summaries = {each.name: self._summaries[each.name] for each in declared}
         declared += [
             ServiceSummary(name, "", "", "", "", 0, 0, SyncState.INVALID, error=self._why(name))
             for name in sorted(reconciler.desired.held)
         ]
         foreign = self._audit.foreign
         return declared + [foreign_summary(ref, foreign[ref]) for ref in sorted(foreign, key=str)]
+
+    def _summary(self, declaration: Declaration) -> ServiceSummary:
+        """Made anew only where something else is so than the last time."""
+        now = (declaration, self.intended(declaration), self.report(declaration))
+        known = self._summaries.get(declaration.name)
+        if known is None or any(a is not b for a, b in zip(known[0], now, strict=True)):
+            known = self._summaries[declaration.name] = now, summary(*now)
+        return known[1]
 
     def _why(self, name: str) -> str:
         """What is wrong with the file of a service that was never good."""
