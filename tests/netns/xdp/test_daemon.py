@@ -254,7 +254,7 @@ def test_generic_mode_is_shown_loudly(balancer: Balancer) -> None:
     finally:
         daemon.settle({})
         daemon.client.reload()
-    assert "front: native mode" in daemon.quick_cli("status")
+    assert "front, back: native mode" in daemon.quick_cli("status")
 
 
 def test_sizes_that_differ_from_the_tables_are_a_warning(balancer: Balancer) -> None:
