@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -13,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from kernlb.datapath.xdp import explain
-from kernlb.lab.namespaces import inside
 from kernlb.lab.topology import IPAddress
-from kernlb.model import L4Protocol, ServerKey
 from tests.netns.trace.conftest import Command, Start
+from tests.netns.trace.sending import send
 from tests.netns.traffic.balancer import Balancer
 from tests.netns.traffic.wait import wait_for
 from tests.netns.traffic.web import assert_answered, web
@@ -62,20 +59,6 @@ def watches() -> list[str]:
     argv = ["bpftool", "-j", "link", "list"]
     links = json.loads(subprocess.run(argv, capture_output=True, check=True, text=True).stdout)
     return [each for each in links if each["type"] == "tracing"]
-
-
-def send(balancer: Balancer, vip: IPAddress, *, malformed: bool = False) -> None:
-    """A segment of no connection, from the lab's client."""
-    source = ServerKey(balancer.topology.sources(4)[0], 40000)
-    packet = bytearray(explain.frame(L4Protocol.TCP, source, ServerKey(vip, 80), within=True)[14:])
-    if malformed:
-        packet[20 + 12] = 15 << 4  # a header of TCP longer than the packet
-
-    def go() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-            raw.sendto(packet, (str(vip), 0))
-
-    inside(balancer.topology.namespace("client"), go)
 
 
 def test_a_tunnelled_connection_is_seen_as_it_came_and_as_it_left(
