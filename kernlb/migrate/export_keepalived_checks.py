@@ -26,6 +26,7 @@ from kernlb.migrate.export_text import Text, quoted, regex_quoted, shell_quoted
 
 Tell = Callable[[str, str], None]
 
+SEARCHED = 1 << 20  # bytes of a body, as the importer asks for
 _RECORDS = ("A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA")
 
 
@@ -142,6 +143,8 @@ class _Writer:
         if (said := regex_quoted(pattern)) is None:
             self._lost("check.body_regex", "keepalived cannot read this one")
         else:
+            if check.max_bytes != SEARCHED:
+                self._changed("check.max_bytes", "keepalived looks at the whole body")
             self._text.line(f"regex {said}")
 
     def _udp(self, check: UdpCheck) -> None:

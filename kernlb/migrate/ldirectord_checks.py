@@ -237,6 +237,7 @@ class _Maker:
 
     def _talk(self, name: str) -> str:
         """A request or what is to come back: the server's own, or the service's."""
+        self._used.add(name)
         own = self._own[0] if name == "request" else self._own[1]
         return own if own is not None else self._word(name, "").strip('"')
 

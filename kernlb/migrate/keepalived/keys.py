@@ -42,6 +42,7 @@ def read_group(directive: Directive, ledger: Ledger) -> Group | None:
             ledger.lost(entry, f"{error}: keepalived ignores it")
             continue
         ledger.use(entry, 2 if entry.name == "fwmark" else 1)
+        ledger.leftover(entry)
     if not keys:
         ledger.lost(directive, "has nothing in it: keepalived ignores it")
         return None

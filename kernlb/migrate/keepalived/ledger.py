@@ -25,6 +25,7 @@ class Ledger:
     def __init__(self, report: Report) -> None:
         self.report = report
         self._spoken: set[int] = set()
+        self._deferred: set[int] = set()
         self.used: list[Directive] = []
         self.forgotten: list[Directive] = []  # of close(): nobody spoke for these
 
@@ -81,6 +82,18 @@ class Ledger:
                     self._spoken.add(id(inner))
                 continue
             handler(each)
+            self.leftover(each)
+
+    def defer(self, directive: Directive) -> None:
+        """It is read later."""
+        self._deferred.add(id(directive))
+
+    def leftover(self, directive: Directive) -> None:
+        """Tells what stands in the block of a directive that takes none."""
+        if self.spoken(directive):
+            for inner in directive.block or ():
+                if not self.spoken(inner) and id(inner) not in self._deferred:
+                    self.lost(inner, f"{directive.name} takes no block")
 
     def close(self, directives: Iterable[Directive]) -> None:
         for directive in directives:

@@ -22,6 +22,7 @@ MAX_LINES = 200_000  # after loops and files that are included
 MAX_FILES = 1_000
 MAX_TOTAL = 64 << 20  # bytes of all files
 MAX_INSIDE = 20  # files within files
+MAX_PATTERNS = 1_000  # that braces in one name of a file stand for
 MAX_DEPTH = 60  # definitions within definitions
 
 _INCLUDE = re.compile(r"include([rmwba]?)\s+(.*)", re.DOTALL)
@@ -210,16 +211,29 @@ class Lines:
 
 
 def braces(pattern: str) -> list[str]:
-    """``a{b,c}d`` as a shell's braces make of it; at most 1000 patterns."""
+    """``a{b,c}d`` as a shell's braces make of it; bounded by MAX_PATTERNS."""
     done: list[str] = []
     todo = [pattern]
-    while todo and len(done) + len(todo) <= 1_000:
+    while todo and len(done) + len(todo) <= MAX_PATTERNS:
         each = todo.pop(0)
-        close = each.find("}")
-        start = each.rfind("{", 0, close) if close >= 0 else -1
-        if start < 0:
+        parts = _alternatives(each)
+        if parts is None:
             done.append(each)
-            continue
-        parts = each[start + 1 : close].split(",")
-        todo = [each[:start] + part + each[close + 1 :] for part in parts] + todo
+        else:
+            todo = [part for part in parts if part not in todo] + todo
     return done + todo
+
+
+def _alternatives(pattern: str) -> list[str] | None:
+    """What the first brace that closes stands for; None: there is none."""
+    start = pattern.find("{")
+    depth, commas = 0, [start]
+    for at in range(max(start, 0), len(pattern)):
+        depth += {"{": 1, "}": -1}.get(pattern[at], 0)
+        if depth == 1 and pattern[at] == ",":
+            commas.append(at)
+        if depth == 0 and start >= 0:
+            ends = [*commas[1:], at]
+            inner = [pattern[a + 1 : b] for a, b in zip(commas, ends, strict=True)]
+            return [pattern[:start] + part + pattern[at + 1 :] for part in inner]
+    return None

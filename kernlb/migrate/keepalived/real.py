@@ -78,8 +78,12 @@ class _Reader:
             "virtualhost": self._virtualhost,
             "snmp_name": lambda d: label(d, self._real.labels, self._ledger),
             **self.timings.handlers(),
-            **dict.fromkeys(READERS, self._real.checkers.append),
+            **dict.fromkeys(READERS, self._checker),
         }
+
+    def _checker(self, directive: Directive) -> None:
+        self._ledger.defer(directive)
+        self._real.checkers.append(directive)
 
     def _weight(self, directive: Directive) -> None:
         try:

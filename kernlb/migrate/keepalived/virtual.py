@@ -66,12 +66,16 @@ class Virtual:
 def read_virtual(directive: Directive, ledger: Ledger, family: int) -> Virtual:
     """The block of a virtual server; its arguments are somebody else's."""
     reader = _Reader(Virtual(directive, family=family), ledger)
-    ledger.dispatch(directive.block or (), reader.handlers(), frozenset({"real_server"} | _MANY))
+    ledger.dispatch(directive.block or (), reader.handlers(), _REPEATED)
     reader.virtual.defaults = reader.timings.defaults()
     return reader.virtual
 
 
-_MANY = {"flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback", "mh-port", "mh-fallback"}
+_MANY = frozenset(
+    {"flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback", "mh-port", "mh-fallback"}
+)
+# A method counts for the servers below it.
+_REPEATED = _MANY | {"real_server", "lvs_method", "lb_kind"}
 
 
 class _Reader:
