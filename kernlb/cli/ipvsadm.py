@@ -52,7 +52,7 @@ OPTIONS = [
     ("-t, -u, --sctp-service HOST[:PORT]", "The service, by protocol and address."),
     ("-f MARK [-6]", "The service, by firewall mark."),
     ("-s SCHEDULER, -b FLAG,...", "Scheduler (wlc) and its flags (none)."),
-    ("-p [SECONDS], -M NETMASK, --pe sip", "Persistence (300 s, one client, by address)."),
+    ("-p [SECONDS], -M NETMASK, --pe sip", "Persistence (360 s, one client, by address)."),
     ("-o, --ops", "One packet at a time."),
     ("-r HOST[:PORT]", "The real server."),
     ("-g, -i, -m", "Forwarding: direct routing (default), tunnel, masquerading."),

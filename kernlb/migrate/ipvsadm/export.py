@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kernlb.declaration import Declaration
 from kernlb.health.check import HealthPolicy
 from kernlb.migrate.ipvsadm import rules
+from kernlb.migrate.ipvsadm.making import LABEL
 from kernlb.migrate.ipvsadm.names import Names
 from kernlb.migrate.report import Loss, Place, Report
 from kernlb.model import DatapathKind, Forwarding, ServiceState
@@ -62,7 +63,7 @@ def _lost(declaration: Declaration) -> Iterator[tuple[str, str]]:
         yield f"vip {where}", "ipvsadm puts no addresses: ip address add"
     if declaration.drain_timeout is not None:
         yield "drain_timeout", "ipvsadm drains by weight 0, without a deadline"
-    if declaration.labels or declaration.server_labels:
+    if declaration.labels.items() - LABEL.items() or declaration.server_labels:
         yield "labels", "ipvsadm has none"
 
 

@@ -15,7 +15,7 @@ from kernlb.migrate.ipvsadm.names import Names
 from kernlb.model import MAX_FWMARK, Forwarding, IPAddress, L4Protocol, TunnelType
 
 MAX_TIMEOUT = 31 * 24 * 60 * 60
-DEFAULT_PERSISTENCE = 300
+DEFAULT_PERSISTENCE = 360  # what ipvsadm 1.31 sets; its manual says 300
 MAX_INT = 2**31 - 1
 WHOLE_V4 = 0xFFFFFFFF
 

@@ -17,7 +17,8 @@ LABEL = {"made-by": "ipvsadm"}
 def new_document(service: VirtualService, servers: Sequence[RealServer]) -> tuple[str, str]:
     """The name that the service would best have, and its text."""
     state = ServiceState(service, tuple(servers))
-    document = document_of(state) | {"labels": LABEL}
+    document = document_of(state)
+    document |= {"labels": LABEL, "servers": document.pop("servers")}
     line = next(rules.lines(state, Numbers(), restorable=True))
     return default_name(document), f"# made by: kernlb ipvsadm {line}\n{render(document)}"
 

@@ -33,7 +33,7 @@ class Numbers:
     def address(self, text: str) -> IPv4Address | None:
         try:
             return IPv4Address(socket.inet_aton(text))
-        except (OSError, UnicodeError, ValueError):
+        except (OSError, UnicodeError, ValueError, TypeError):  # TypeError: a NUL within
             return None
 
     def port(self, text: str, protocol: L4Protocol) -> int | None:
@@ -58,7 +58,7 @@ class Resolver(Numbers):
             return number
         try:
             return IPv4Address(socket.gethostbyname(text))
-        except (OSError, UnicodeError, ValueError):
+        except (OSError, UnicodeError, ValueError, TypeError):  # TypeError: a NUL within
             return None
 
     def port(self, text: str, protocol: L4Protocol) -> int | None:

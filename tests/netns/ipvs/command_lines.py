@@ -179,15 +179,20 @@ def _settings(random: Random, where: str, version: int) -> str:
     if random.random() < 0.4:
         words += f" -p {random.randrange(1, 86400)}"
         if random.random() < 0.5:
-            prefix = random.randrange(1, 33 if version == 4 else 129)
-            mask = (0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF).to_bytes(4, "big")
-            words += f" -M {prefix if version == 6 else '.'.join(map(str, mask))}"
+            words += f" -M {_netmask(random, version)}"
         if "-u" in where and random.random() < 0.3:
             words += " --pe sip"
     if ("-u" in where or "-f" in where) and random.random() < 0.3:
         words += " -o"
     flags = [flag for flag in FLAGS.get(scheduler, ()) if random.random() < 0.5]
     return f"{words} -b {','.join(flags)}" if flags else words
+
+
+def _netmask(random: Random, version: int) -> str:
+    if version == 6:
+        return str(random.randrange(1, 129))
+    bits = 0xFFFFFFFF << random.randrange(32) & 0xFFFFFFFF
+    return ".".join(map(str, bits.to_bytes(4, "big")))
 
 
 def _servers(random: Random, where: str, version: int, port: int) -> list[str]:

@@ -124,7 +124,6 @@ def test_a_large_mark_has_a_sign_unless_it_is_to_be_restored() -> None:
 
 
 def test_a_list_shows_what_is_in_the_kernel_with_the_weight_it_has_there() -> None:
-    draining = ServerState.DRAINING
     view = ServiceView(
         "web",
         "tcp/192.0.2.1:80",

@@ -49,7 +49,7 @@ def test_a_line_can_be_written_in_many_ways(line: str) -> None:
 
 def test_a_timeout_may_be_left_out_in_front_of_an_option_only() -> None:
     asked = command("-A -t 192.0.2.10:80 -p -s rr")
-    assert asked.service is not None and asked.service.persistence == Persistence(300, 32)
+    assert asked.service is not None and asked.service.persistence == Persistence(360, 32)
     with pytest.raises(RefusedError, match='"web" is no timeout'):
         command("-A -t 192.0.2.10:80 -p web")
 
@@ -73,14 +73,14 @@ def test_a_mark_is_of_ipv4_until_it_is_said_to_be_of_ipv6() -> None:
     assert command("-D -f 7").key == FwmarkKey(Family.IPV4, 7)
     assert command("-D -f 7 -6").key == FwmarkKey(Family.IPV6, 7)
     asked = command("-A -f 7 -M 255.255.255.0 -6 -p")
-    assert asked.service is not None and asked.service.persistence == Persistence(300, 128)
+    assert asked.service is not None and asked.service.persistence == Persistence(360, 128)
 
 
 def test_a_netmask_in_front_of_an_ipv6_service_is_lost() -> None:
     asked = command("-A -M 255.0.0.0 -t [2001:db8::1]:80 -p")
-    assert asked.service is not None and asked.service.persistence == Persistence(300, 128)
+    assert asked.service is not None and asked.service.persistence == Persistence(360, 128)
     asked = command("-A -t [2001:db8::1]:80 -p -M 64")
-    assert asked.service is not None and asked.service.persistence == Persistence(300, 64)
+    assert asked.service is not None and asked.service.persistence == Persistence(360, 64)
 
 
 def test_a_server_has_the_port_of_its_service_where_the_method_changes_none() -> None:

@@ -136,7 +136,7 @@ DEFAULTS = (
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(states(), st.sampled_from([Numbers(), Known()]), st.sampled_from(DEFAULTS))
 def test_every_service_comes_back_whatever_the_hosts_defaults(
     found: list[ServiceState], names: Names, defaults: Defaults
@@ -152,7 +152,7 @@ def test_every_service_comes_back_whatever_the_hosts_defaults(
     assert {each.datapath for each in declarations.values()} <= {DatapathKind.IPVS}
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(states())
 def test_what_is_written_of_declarations_says_the_same_again(found: list[ServiceState]) -> None:
     written = write_rules(in_force(read(saved(found, Numbers())), Defaults()), Numbers())
