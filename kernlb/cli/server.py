@@ -39,7 +39,7 @@ def server() -> None:
 @server.command(
     examples="""
         kernlb server add web 10.0.0.3:8080 --weight 2
-        kernlb server add web [2001:db8::3]:8080 --forwarding tunnel --tunnel gue:6080+csum
+        kernlb server add web [2001:db8::3] --forwarding tunnel --tunnel gue:6080+csum
     """
 )
 @service_argument

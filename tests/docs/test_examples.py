@@ -61,14 +61,17 @@ FIRST = {
     "kernlb realserver decap attach": "kernlb realserver remove",
 }
 RELOAD = "curl -sS --unix-socket /run/kernlb/control.sock -X POST http://kernlb/v1/reload"
-OF_XDP = ("kernlb explain", "kernlb dump", "kernlb stats --reasons", "kernlb capture", "kernlb xdp")
+ENABLE = "/v1/services/web/servers/10.0.0.2:80/enable"
+RELOAD += f"; curl -sS --unix-socket /run/kernlb/control.sock -X POST http://kernlb{ENABLE}"
+OF_XDP = ("kernlb explain", "kernlb dump", "kernlb stats --reasons", "kernlb xdp")
 OF_XDP += ("kernlb trace drops --own",)
 # Ended from outside after a moment, as an operator would.
-ENDLESS = ("kernlb top", "kernlb events --follow", "kernlb capture", "kernlb trace drops --own")
+ENDLESS = ("kernlb top", "kernlb events --follow", "kernlb trace drops --own")
 ON_A_TERMINAL = ("kernlb top", "kernlb doctor --fix", "kernlb realserver check --method tunnel")
 EXCUSED = {
     "kernlb lab": "tests/netns/lab",
     "kernlb trace": "tests/netns/trace, in a guest: bcc",
+    "kernlb capture": "tests/netns/trace, in a guest: not every kernel lets programs be watched",
     "kernlb import ipvsadm --live": "tests/netns/ipvs, in a guest: IPVS",
     "ipvsadm-save": "tests/netns/ipvs, in a guest: IPVS",
     "kernlb ipvsadm": "tests/netns/ipvs, in a guest: IPVS",
@@ -122,7 +125,7 @@ def fake() -> Iterator[Host]:
 
 @pytest.fixture
 def xdp() -> Iterator[Host]:
-    FILES["/etc/kernlb/kernlb.yaml"] = "xdp: {interfaces: [eth0]}\ndefaults: {datapath: xdp}\n"
+    FILES["/etc/kernlb/kernlb.yaml"] = "xdp: {interfaces: [eth0, eth1]}\ndefaults: {datapath: xdp}\n"
     with _daemon("") as host:
         yield host
 
