@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ from kernlb.datapath.probing import Carrier
 from kernlb.datapath.xdp.hop_door import HopDoor
 from kernlb.declaration import Declaration
 from kernlb.model import DatapathKind
+from kernlb.page.routes import add_routes
 from kernlb.store import Store
 from kernlb.vip.asking import who_has
 
@@ -152,7 +154,9 @@ class App:
         )
 
     async def _work(self, control: ControlServer) -> None:
-        metrics = MetricsServer(self._figures)
+        metrics = MetricsServer(
+            self._figures, partial(add_routes, watchers=self._watchers, readers=self._overview)
+        )
         try:
             self._apply_host(self._settings)
             with _no_collection():

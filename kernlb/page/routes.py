@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from kernlb import __version__
 from kernlb.control.problem import RequestRefusedError
 from kernlb.control.protocol import API, PROBLEM_TYPE, Version
 from kernlb.control.protocol_health import Health
@@ -45,11 +46,9 @@ class Readers(Protocol):
         """Raises RequestRefusedError for a name that is unknown."""
 
 
-def add_routes(
-    application: web.Application, watchers: Watchers, readers: Readers, version: str
-) -> None:
-    """Serve the page and what it asks for. ``version`` is kernlb's."""
-    answers = _Answers(readers, version)
+def add_routes(application: web.Application, watchers: Watchers, readers: Readers) -> None:
+    """Serve the page and what it asks for."""
+    answers = _Answers(readers)
     get = application.router.add_get
     get("/", answers.index)
     get("/page/{name}", answers.part)
@@ -61,9 +60,8 @@ def add_routes(
 
 
 class _Answers:
-    def __init__(self, readers: Readers, version: str) -> None:
+    def __init__(self, readers: Readers) -> None:
         self._readers = readers
-        self._version = version
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         return _file(request, files.index(os.uname().nodename))
@@ -79,7 +77,7 @@ class _Answers:
         return _json(await self._readers.health(request.query.getall("service", [])))
 
     async def version(self, request: web.Request) -> web.StreamResponse:
-        return _json(Version(self._version, API, os.getpid()))
+        return _json(Version(__version__, API, os.getpid()))
 
 
 @web.middleware

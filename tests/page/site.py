@@ -87,7 +87,7 @@ class Site:
 
     async def _start(self) -> None:
         application = web.Application()
-        add_routes(application, Watchers(self, self._events), self, "0.1.0")
+        add_routes(application, Watchers(self, self._events), self)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)

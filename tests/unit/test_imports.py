@@ -136,6 +136,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.control.server",
             "kernlb.control.watching",
             "kernlb.metrics",
+            "kernlb.metrics_text",
             "kernlb.page*",
         ),
     ),
