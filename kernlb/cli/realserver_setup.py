@@ -122,6 +122,8 @@ def setup(console: Console, /, from_state: bool, dry_run: bool, root: Path, **gi
     """
     from kernlb.realserver.preparing import setup as act
 
+    if from_state and (given["method"] or given["vips"]):
+        raise click.UsageError("--from-state says all that the server is to be")
     wish = recorded(root) if from_state else wish_of(given)
     return _act(console, dry_run, lambda tell: act(wish, root, tell, dry_run=dry_run))
 

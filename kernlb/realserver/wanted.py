@@ -120,6 +120,9 @@ def _guard(wish: Wish, host: Host) -> Iterator[Want]:
         return
     if wish.guard is Guard.SYSCTL:
         yield Want(Slot(Kind.SYSCTL, conf_name(4, "all", "arp_ignore")), "1", frozenset({"2"}))
+        # the larger of the two counts, and from 3 on it is another rule
+        own_key = conf_name(4, wish.interface, "arp_ignore")
+        yield Want(Slot(Kind.SYSCTL, own_key), "1", frozenset({None, "0", "2"}))
         yield Want(Slot(Kind.SYSCTL, conf_name(4, "all", "arp_announce")), "2")
         return
     own = [each for each in host.own(wish.interface, 4) if each not in wish.vips]
@@ -162,9 +165,8 @@ def _check_movable(held: Held, host: Host) -> None:
     others = [each for each in host.own(held.interface, held.ip.version) if each != held.ip]
     if not others:
         raise WishError(f"{about}: it is the only address there; is it this server's own?")
-    whole = held.address.network.prefixlen == held.ip.max_prefixlen
-    if held.ip.version == 4 and not whole and any(o in held.address.network for o in others):
+    if held.address.network.prefixlen != held.ip.max_prefixlen:
         raise WishError(
-            f"{about}: others of its network may go with it; "
-            f"remove it by hand: ip address del {held.address} dev {held.interface}"
+            f"{about}: the route to {held.address.network} would go with it, and perhaps other "
+            f"addresses; remove it by hand: ip address del {held.address} dev {held.interface}"
         )

@@ -38,7 +38,12 @@ def _answers(facts: Facts) -> Iterator[Finding]:
         value, name = sysctls.larger(link.name, "arp_ignore")
         if vips and value not in _QUIET:
             evidence = f"{written(name)} is {value}: it answers for {_some(vips)}"
-            yield Finding(link.name, evidence, fix=(_set("arp_ignore", "1"),))
+            names = [conf_name(4, each, "arp_ignore") for each in (link.name, "all")]
+            wrong = [n for n in names if (sysctls.number(n) or 0) not in (0, *_QUIET)]
+            if (sysctls.number(names[1]) or 0) not in _QUIET:
+                wrong.append(names[1])
+            fix = tuple(SetSysctl(name, "1") for name in dict.fromkeys(wrong))
+            yield Finding(link.name, evidence, fix=fix)
 
 
 def _asked_for(vip: IPAddress, interface: str, network: Network) -> bool:

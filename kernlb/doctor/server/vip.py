@@ -50,7 +50,8 @@ def _moved(
         if each.interface == held.interface and each.ip.version == held.ip.version
         if each.ip != held.ip and not each.ip.is_link_local
     ]
-    if not others or any(each.ip in held.address.network for each in others):
+    # a network's route goes with its address, and in IPv4 perhaps the addresses after it
+    if not others or held.address.network.prefixlen != held.ip.max_prefixlen:
         return (str(_on_lo(held.ip)), str(removal)), ()
     return (), (_on_lo(held.ip), removal)
 

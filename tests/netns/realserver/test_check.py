@@ -155,7 +155,6 @@ STORIES = {
     "ARP is answered": Story({"arp-answers-vip"}, sysctl("net/ipv4/conf/all/arp_ignore", "0")),
     "ARP is answered for all but the host's own": Story(
         {"arp-answers-vip"}, sysctl("net/ipv4/conf/eth0/arp_ignore", "3"),
-        fixed=False, set_up_cures=False,
     ),
     "ARP is asked as the VIP": Story(
         {"arp-announces-vip"}, sysctl("net/ipv4/conf/all/arp_announce", "1")

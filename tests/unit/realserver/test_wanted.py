@@ -20,6 +20,7 @@ def said(wish, where):
 def test_dsr_keeps_quiet_about_a_vip_before_it_has_it():
     assert said(dsr(VIP, VIP6), host()) == [
         "net.ipv4.conf.all.arp_ignore = 1",
+        "net.ipv4.conf.eth0.arp_ignore = 1",
         "net.ipv4.conf.all.arp_announce = 2",
         "address 192.0.2.10 on lo = 32",
         "address 2001:db8::10 on lo = 128",
