@@ -39,7 +39,7 @@ COMMANDS = {
     "schema": Lazy("kernlb.cli.schema:schema", "JSON Schema of service documents or settings."),
     "version": Lazy("kernlb.cli.status:version", "Version of this program and of the daemon."),
     "daemon": Lazy("kernlb.cli.daemon:daemon", "Run the daemon, kernlbd, in the foreground."),
-    "realserver": Lazy("kernlb.cli.realserver:realserver", "On a real server: decap."),
+    "realserver": Lazy("kernlb.cli.realserver:realserver", "On a real server: setup, check, remove."),
     "lab": Lazy("kernlb.cli.lab:lab", "A lab of network namespaces to try things in."),
     "completion": Lazy("kernlb.cli.completion:completion", "Completion script for a shell."),
 }
