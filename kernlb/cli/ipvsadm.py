@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kernlb.cli.console import DONE, Console, pass_console
+from kernlb.cli.lazy import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,12 @@ NOT_HERE = {
 }
 
 
-class Front(click.Command):
+class Front(Command):
     """A command that takes its words as they are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.clear()  # --socket and its like go in front of the word ipvsadm
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.params["words"] = tuple(args)
@@ -71,8 +76,12 @@ OPTIONS = [
     cls=Front,
     add_help_option=False,
     options_metavar="[COMMAND] [OPTIONS]",
-    epilog="Examples: kernlb ipvsadm -A -t 192.0.2.10:80 -s wrr; "
-    "kernlb ipvsadm -a -t 192.0.2.10:80 -r 10.0.0.1 -w 3; kernlb ipvsadm -Ln --stats",
+    examples="""
+        kernlb ipvsadm -A -t 192.0.2.10:80 -s wrr
+        kernlb ipvsadm -a -t 192.0.2.10:80 -r 10.0.0.1 -w 3
+        kernlb ipvsadm -Ln --stats
+        ipvsadm-save -n | kernlb ipvsadm -R
+    """,
 )
 @click.pass_context
 @pass_console
@@ -87,10 +96,10 @@ def ipvsadm(console: Console, ctx: click.Context, words: tuple[str, ...]) -> int
     from kernlb.cli.render import printable
     from kernlb.migrate.ipvsadm.grammar import RefusedError, Verb
     from kernlb.migrate.ipvsadm.names import Resolver
-    from kernlb.migrate.ipvsadm.options import Command, parse
+    from kernlb.migrate.ipvsadm.options import parse
 
     try:
-        command = parse(words, Resolver()) if words else Command(Verb.LIST)
+        command = parse(words or ("-L",), Resolver())
         if command.verb is Verb.HELP:
             click.echo(ctx.get_help())
             return DONE
