@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 AT_ONCE = 1000  # samples written between two turns of the event loop
 
-_COUNTERS = {
+COUNTERS = {
     "connections": "Connections scheduled.",
     "packets_in": "Packets from clients.",
     "packets_out": "Packets to clients (nat and fullnat: other replies do not pass here).",
     "bytes_in": "Bytes from clients.",
     "bytes_out": "Bytes to clients (nat and fullnat: other replies do not pass here).",
 }
-_GAUGES = {
+GAUGES = {
     "active": "Connections established now.",
     "inactive": "Connections closing or idle now.",
     "persistent": "Persistence templates now.",
@@ -61,11 +61,11 @@ class Source(Protocol):
 
 async def render(source: Source) -> bytes:
     """The metrics page."""
-    parts: list[str] = []
+    parts: list[bytes] = []
     async for part in pages(source):
-        parts.append(part)
+        parts.append(part.encode())
         await asyncio.sleep(0)
-    return "".join(parts).encode()
+    return b"".join(parts)
 
 
 async def pages(source: Source) -> AsyncIterator[str]:
@@ -160,7 +160,7 @@ def _page(
 
 
 def _services(services: Sequence[ServiceFigures]) -> Iterator[str]:
-    marks = [labels({"service": each.name}) for each in services]
+    marks = [each.marks.service for each in services]
 
     def family(name: str, kind: str, text: str, value: Callable[[ServiceFigures], int]) -> str:
         return head(name, kind, text) + samples(name, marks, map(value, services))
@@ -177,39 +177,35 @@ def _services(services: Sequence[ServiceFigures]) -> Iterator[str]:
         "Real servers that may take new connections.",
         lambda each: sum(server.weight > 0 for server in each.servers),
     )
-    for index, (field, text) in enumerate(_COUNTERS.items()):
+    for index, (field, text) in enumerate(COUNTERS.items()):
         name = f"kernlb_service_{field}_total"
         totals = (each.reading.totals[index] for each in services)
         yield head(name, "counter", text) + samples(name, marks, totals)
-    watched = [
-        (mark, each) for mark, each in zip(marks, services, strict=True) if each.below is not None
-    ]
-    if watched:
+    if watched := [each for each in services if each.below is not None]:
         name, text = "kernlb_service_below_quorum", "1 if too few of its servers are good."
-        values = (int(bool(each.below)) for _, each in watched)
-        yield head(name, "gauge", text) + samples(name, (mark for mark, _ in watched), values)
+        below = samples(
+            name,
+            (each.marks.service for each in watched),
+            (int(bool(each.below)) for each in watched),
+        )
+        yield head(name, "gauge", text) + below
 
 
 def _servers(services: Sequence[ServiceFigures]) -> Iterator[str]:
-    marks: list[list[str]] = []
-    for each in services:
-        marks.append([_mark(each.name, str(key)) for key in each.reading.keys])
-        yield ""
     name = "kernlb_server_weight"
     yield head(name, "gauge", "Weight of the real server in force.")
     for each in services:
-        known = [_mark(each.name, str(server.key)) for server in each.servers]
-        yield samples(name, known, (server.weight for server in each.servers))
-    for field, text in _GAUGES.items():
+        yield samples(name, each.marks.weighed, [server.weight for server in each.servers])
+    for field, text in GAUGES.items():
         name = f"kernlb_server_{field}_connections"
         yield head(name, "gauge", text)
-        for own, each in zip(marks, services, strict=True):
-            yield samples(name, own, each.reading.column(field))
-    for field, text in _COUNTERS.items():
+        for each in services:
+            yield samples(name, each.marks.read, each.reading.column(field))
+    for field, text in COUNTERS.items():
         name = f"kernlb_server_{field}_total"
         yield head(name, "counter", text)
-        for own, each in zip(marks, services, strict=True):
-            yield samples(name, own, each.reading.column(field))
+        for each in services:
+            yield samples(name, each.marks.read, each.reading.column(field))
 
 
 def _watched(servers: Iterator[ServerFigures]) -> Iterator[str]:
@@ -230,4 +226,4 @@ def _watched(servers: Iterator[ServerFigures]) -> Iterator[str]:
 
 
 def _mark(service: str, server: str) -> str:
-    return labels({"server": server, "service": service})
+    return f'{{server="{server}",{labels({"service": service})[1:]}'

@@ -21,7 +21,7 @@ from kernlb.daemon.readings import FIELDS, Track
 from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.status import Overview as Reader
 from kernlb.declaration import Declaration
-from kernlb.intent import Admin, Intent
+from kernlb.intent import Admin, Intent, Role
 from kernlb.model import RealServer, ServerKey
 
 AT_ONCE = 100  # servers between two turns of the event loop
@@ -29,6 +29,7 @@ _ACTIVE = FIELDS.index("active")
 # the defaults themselves, for these are left out of JSON
 _IDLE_SERVER = ServerLine("", "", "", 0, 0, 0, 0).rates
 _IDLE_SERVICE = ServiceLine("", "", "", "", "", [], 0).rates
+_STATES = {role: ServerState(role.value) for role in Role}
 _CLOSING = b'"services":[]'
 
 
@@ -101,52 +102,57 @@ class Board:
     async def _servers(
         self, declaration: Declaration, intent: Intent, track: Track | None
     ) -> AsyncIterator[ServerLine]:
-        weights = {server.key: server.weight for server in intent.state.servers}
-        promised = shares.promised(declaration.service.scheduler, weights)
+        held = intent.state.servers
+        shared = shares.promised(declaration.service.scheduler, [each.weight for each in held])
+        given = {
+            server.key: (server.weight, share) for server, share in zip(held, shared, strict=True)
+        }
         traffic = _Traffic(track, self._sampler.part)
         holds = self._reader.holds(declaration.name)
         servers = iter([*declaration.servers, *declaration.sorry_servers])
         while part := list(islice(servers, AT_ONCE)):
             for server in part:
                 key = server.key
+                weight, promised = given.get(key, (0, 0.0))
+                hold = holds.get(key) if holds else None
                 yield self._server(
-                    declaration, intent, server, key, weights.get(key, 0),
-                    promised.get(key, 0.0), holds.get(key), traffic,
-                )  # fmt: skip
+                    declaration, server, key, intent.roles[key], weight, promised, hold, traffic
+                )
             await asyncio.sleep(0)
 
     def _server(
         self,
         declaration: Declaration,
-        intent: Intent,
         server: RealServer,
         key: ServerKey,
+        role: Role,
         weight: int,
         promised: float,
         hold: Admin | None,
         traffic: _Traffic,
     ) -> ServerLine:
-        role = intent.roles[key]
         glance = None
-        if self._health is not None:
+        if self._health is not None and declaration.watches:
             glance = self._health.glance(declaration, key, role)
         since = hold.since if hold is not None else glance.since if glance is not None else 0.0
-        active, inactive, persistent = traffic.connections(key)
+        place = traffic.place(key)
+        active, inactive, persistent = traffic.connections(place)
+        labels = declaration.server_labels
         return ServerLine(
             server=str(key),
             forwarding=server.forwarding,
-            state=ServerState(role.value),
+            state=_STATES[role],
             since=since,
             weight=server.weight,
             effective_weight=weight,
             promised=promised,
-            received=traffic.received(key),
+            received=traffic.received(place),
             active=active,
             inactive=inactive,
             persistent=persistent,
-            rates=traffic.rates(key),
+            rates=traffic.rates(place),
             **_seen(glance),
-            labels=dict(declaration.server_labels.get(key, {})),
+            labels=dict(labels.get(key, {})) if labels else {},
         )
 
 
@@ -173,20 +179,21 @@ class _Traffic:
             self._begun = track.begun(part)
             self._all = sum(self._begun)
 
-    def connections(self, key: ServerKey) -> Sequence[int]:
+    def place(self, key: ServerKey) -> int | None:
+        """Where a server is in the readings; None: it was not there."""
+        return self._places.get(key)
+
+    def connections(self, place: int | None) -> Sequence[int]:
         """Active, inactive, persistent."""
-        place = self._places.get(key)
         return (0, 0, 0) if place is None else self._latest.row(place)[_ACTIVE:]
 
-    def received(self, key: ServerKey) -> float | None:
+    def received(self, place: int | None) -> float | None:
         """Share of the connections that began; None where none did."""
         if not self._all:
             return None
-        place = self._places.get(key)
         return 0.0 if place is None else round(self._begun[place] / self._all, 6)
 
-    def rates(self, key: ServerKey) -> Rates:
-        place = self._places.get(key)
+    def rates(self, place: int | None) -> Rates:
         values = () if place is None else self._rates[place * 5 : place * 5 + 5]
         return _rates(values, _IDLE_SERVER)
 

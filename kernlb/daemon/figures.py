@@ -6,8 +6,9 @@ Values of a service are taken together; others get their turn between two servic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernlb.control.protocol import Status, SyncState
 from kernlb.daemon.events import Events
@@ -16,7 +17,18 @@ from kernlb.daemon.readings import Reading
 from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.status import Overview
 from kernlb.declaration import Declaration
-from kernlb.model import RealServer
+from kernlb.intent import Intent
+from kernlb.metrics_text import labels
+from kernlb.model import RealServer, ServerKey
+
+
+class Marks(NamedTuple):
+    """The labels of samples as text: of the servers that were read, of those with a weight in
+    force, and of the service. To write them takes longer than all the rest: they are kept."""
+
+    read: Sequence[str]
+    weighed: Sequence[str]
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,15 @@ class ServiceFigures:
     servers: tuple[RealServer, ...]  # with the weights in force
     reading: Reading
     below: bool | None  # its quorum; None: nothing watches it
+    marks: Marks
+
+
+class _Known(NamedTuple):
+    """What marks were made of."""
+
+    keys: tuple[ServerKey, ...]
+    intent: Intent
+    marks: Marks
 
 
 class Figures:
@@ -43,6 +64,7 @@ class Figures:
     ) -> None:
         self._overview, self._sampler, self._health = overview, sampler, health
         self._events, self._most = events, most
+        self._known: dict[str, _Known] = {}  # by name of the service
 
     def status(self) -> Status:
         return self._overview.status()
@@ -58,7 +80,10 @@ class Figures:
 
     async def services(self) -> AsyncIterator[ServiceFigures]:
         """Those that can be read."""
-        for declaration in self._overview.declared(()):
+        declarations = self._overview.declared(())
+        if len(self._known) > 2 * len(declarations):
+            self._known.clear()
+        for declaration in declarations:
             if self._overview.in_force(declaration):  # others had their turn meanwhile
                 reading = self._sampler.fresh(declaration.ref)
                 if reading is not None:
@@ -67,13 +92,30 @@ class Figures:
 
     def _service(self, declaration: Declaration, reading: Reading) -> ServiceFigures:
         phase = self._health.phase(declaration) if self._health is not None else ""
+        intent = self._overview.intended(declaration)
         return ServiceFigures(
             declaration.name,
             self._overview.report(declaration).state is SyncState.SYNCED,
-            self._overview.intended(declaration).state.servers,
+            intent.state.servers,
             reading,
             phase in ("below quorum", "all down") if phase else None,
+            self._marks(declaration.name, reading.keys, intent),
         )
+
+    def _marks(self, name: str, keys: tuple[ServerKey, ...], intent: Intent) -> Marks:
+        known = self._known.get(name)
+        if known is not None and known.keys is keys and known.intent is intent:
+            return known.marks
+        service = labels({"service": name})[1:-1]
+        by_key = {key: f'{{server="{key}",{service}}}' for key in keys}
+        weighed = [server.key for server in intent.state.servers]
+        marks = Marks(
+            tuple(by_key.values()),
+            tuple(by_key.get(key) or f'{{server="{key}",{service}}}' for key in weighed),
+            f"{{{service}}}",
+        )
+        self._known[name] = _Known(keys, intent, marks)
+        return marks
 
     def health(self) -> HealthFigures | None:
         """None where no server is watched."""

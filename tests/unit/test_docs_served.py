@@ -55,7 +55,7 @@ def _source() -> Any:
     from kernlb.control.protocol import DatapathStatus
     from kernlb.control.protocol_health import Lateness, MonitorView
     from kernlb.control.protocol_xdp import XdpInterface, XdpStatus, XdpTable
-    from kernlb.daemon.figures import ServiceFigures
+    from kernlb.daemon.figures import Marks, ServiceFigures
     from kernlb.daemon.health_views import HealthFigures, Histogram, ServerFigures
     from kernlb.daemon.readings import Reading
     from kernlb.datapath import ServerStats, ServiceStats
@@ -85,7 +85,9 @@ def _source() -> Any:
     health = HealthFigures(monitor, once, {"tcp": once}, {"tcp": {"passed": 1}})
 
     async def services() -> Any:
-        yield ServiceFigures("web", True, (server,), reading, False)
+        server_mark = '{server="10.0.0.1:80",service="web"}'
+        marks = Marks([server_mark], [server_mark], '{service="web"}')
+        yield ServiceFigures("web", True, (server,), reading, False, marks)
 
     return SimpleNamespace(
         most_servers=1,
