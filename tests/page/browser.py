@@ -264,6 +264,10 @@ class Page:
                     found.append(f"console: {params['args']}")
         return found
 
+    def forget(self) -> None:
+        """What was complained of until now was meant to be."""
+        self._browser.events.clear()
+
     def requested(self) -> list[str]:
         """The URL of everything that was asked for."""
         return [
