@@ -1,6 +1,7 @@
 """Pages as sessions: the commands of a page, in order, each with what the page says it prints.
 
     <!-- session: lab -->            from here on, commands run in that setting
+    <!-- first: kernlbd & -->        run before the block below; what a reader has done already
     <!-- not run: it takes hours --> above a block: shown only, and why
 
 In a console block a prompt says where a command runs: `balancer# ip link`, `server1# ...`; `# `
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from tests.unit.pages import PAGES, ROOT, Block, blocks
 
 PROMPT = re.compile(r"(?:([a-z]+\d?)[#$]|[#$]) (.*)")
-MARK = re.compile(r"<!-- (session|not run): (.+?) -->")
+MARK = re.compile(r"<!-- (session|first|not run): (.+?) -->")
 BALANCER = "balancer"
 
 
@@ -81,26 +82,29 @@ def read(page: Path) -> tuple[list[Session], list[Unrun]]:
     sessions: list[Session] = []
     unrun: list[Unrun] = []
     marks = _marks(page)
-    setting, begun = "", 0
+    setting, begun, seen = "", 0, 0
     for block in blocks(page):
         if block.language not in ("sh", "console"):
             continue
         todo = steps(block)
         if not todo:
             continue
-        why = ""
+        why, before = "", []
         for line, (kind, value) in marks.items():
             if kind == "session" and begun < line < block.line:
                 setting, begun = value, line
             if kind == "not run" and line == block.line - 1:
                 why = value
+            if kind == "first" and seen < line < block.line:
+                before.append(Step(BALANCER, value, None, line))
+        seen = block.line
         if why or setting in ("", "none"):
             unrun.append(Unrun(page, block.line, why, len(todo)))
             continue
         if sessions and sessions[-1].line == begun:
-            sessions[-1] = sessions[-1]._replace(steps=(*sessions[-1].steps, *todo))
+            sessions[-1] = sessions[-1]._replace(steps=(*sessions[-1].steps, *before, *todo))
         else:
-            sessions.append(Session(page, setting, begun, tuple(todo)))
+            sessions.append(Session(page, setting, begun, (*before, *todo)))
     return sessions, unrun
 
 

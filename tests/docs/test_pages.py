@@ -26,6 +26,7 @@ REASONS = {
     "the test suite": "this is it",
     "installs packages": "on this machine",
     "needs a second machine": "",
+    "opens a shell": "for a person to type in",
     "tried by a test of its own": "the page or the reason says which",
 }
 
