@@ -14,9 +14,9 @@ from kernlb.doctor.sysctls import Sysctls
 
 _DRIFT = 3  # repairs by one run of the daemon, from which on they are no accident
 _AUDITS = 3  # intervals that may pass without a whole audit
-_LATE = 0.5  # seconds
+_LATE = 1.0  # seconds
 _JUMP = 5.0  # seconds
-_SPARE = 64  # descriptors that the daemon needs beside those of probes
+_SPARE = 64  # descriptors beside those in use and those of probes
 _FEW_PORTS = 1024
 _RANGE = "net/ipv4/ip_local_port_range"
 
@@ -94,9 +94,6 @@ def _late(facts: Facts) -> Iterator[Finding]:
     elif daemon.late_p99 > _LATE:
         evidence = f"1 in 100 of the latest probes started {daemon.late_p99:.1f} s late or more"
         yield Finding("probes", evidence, _BUSY)
-    elif daemon.suspensions:
-        times = "once" if daemon.suspensions == 1 else f"{daemon.suspensions} times"
-        yield Finding("probes", f"verdicts were suspended {times} since kernlbd started", _BUSY)
 
 
 _BUSY = ("systemd-cgtop names who takes the CPU; or CPUWeight= for kernlbd, or longer intervals",)
@@ -110,11 +107,11 @@ def _all_failing(facts: Facts) -> Iterator[Finding]:
 
 def _descriptors(facts: Facts) -> Iterator[Finding]:
     daemon, process = _answering(facts), facts[DaemonProcess]
-    needed = daemon.targets + _SPARE
+    needed = process.descriptors + daemon.targets + _SPARE
     if process.most_descriptors < needed:
         evidence = (
-            f"process {process.pid} may have {process.most_descriptors} descriptors open, and has "
-            f"{daemon.targets} servers to probe"
+            f"process {process.pid} may have {process.most_descriptors} descriptors open, has "
+            f"{process.descriptors}, and {daemon.targets} servers to probe"
         )
         remedy = f"prlimit --pid {process.pid} --nofile={max(needed * 2, 65536)}"
         yield Finding("kernlbd", evidence, (remedy, "and LimitNOFILE= in its unit"))

@@ -127,7 +127,7 @@ def _tables(facts: Facts) -> Iterator[Finding]:
 
 def _unresolved(facts: Facts) -> Iterator[Finding]:
     for service, server, reason in facts[Daemon].xdp_unresolved:
-        yield Finding(f"{server} of service {service}", reason, ("ip route get SERVER; ip neigh",))
+        yield Finding(f"{server} of {service}", reason, ("ip route get SERVER; ip neigh",))
 
 
 def _warned(facts: Facts) -> Iterator[Finding]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 
 from kernlb.doctor.network import Claims, Network
 from kernlb.model import IPAddress
 from kernlb.vip.asking import who_has
 
-PATIENCE = 0.5  # seconds for answers, of each link
+PATIENCE = 0.5  # seconds for answers, of all links at once
 MOST = 256  # VIPs that a link is asked for
 
 
@@ -26,8 +27,13 @@ def read(network: Network, vips: list[IPAddress]) -> Claims:
             if vip in held.address.network and len(asked.get(link.name, ())) < MOST:
                 asked.setdefault(link.name, {})[vip] = ours
     found: list[tuple[IPAddress, str, str]] = []
-    for interface, questions in asked.items():
-        for vip, mac in sorted(who_has(interface, questions, PATIENCE)):
+    with ThreadPoolExecutor(max_workers=max(1, min(len(asked), 16))) as askers:
+        answers = {
+            interface: askers.submit(who_has, interface, questions, PATIENCE)
+            for interface, questions in asked.items()
+        }
+    for interface, heard in answers.items():
+        for vip, mac in sorted(heard.result()):
             found.append((vip, mac.hex(":"), interface))
     own = {link.mac for link in network.links}
     return Claims(tuple(each for each in found if each[1] not in own))

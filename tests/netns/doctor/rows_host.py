@@ -18,6 +18,7 @@ from tests.netns.traffic.wait import wait_for
 ROOT = Path(__file__).parents[3]
 WEB, NEAR, FAR = "192.0.2.10", "10.0.0.100", "10.1.0.100"  # VIPs: routed, of front, of back
 
+LO = {"vip": {"interface": "lo"}}
 SERVICES = {
     "web": {
         "address": WEB,
@@ -25,6 +26,15 @@ SERVICES = {
         "forwarding": "dsr",
         "vip": {"interface": "lo"},
         "servers": [{"address": f"10.1.0.1{n}"} for n in (1, 2, 3)],
+    },
+    "dns": {
+        "address": WEB,
+        "port": 53,
+        "protocol": "udp",
+        "forwarding": "dsr",
+        "vip": {"interface": "lo"},
+        "check": "none",
+        "servers": [{"address": "10.1.0.12"}],
     },
     "near": {
         "address": NEAR,
@@ -117,6 +127,50 @@ def resolved_after(clinic: Clinic) -> Iterator[None]:
         yield
     finally:
         wait_for(lambda: not clinic.daemon.client.status().xdp.unresolved, 20, "all is resolved")
+
+
+@contextmanager
+def cable_out(clinic: Clinic) -> Iterator[None]:
+    """Of back: no server is reached, so that all probes fail at once."""
+    clinic.run("ip link set balancer-b down", "switch")
+    try:
+        wait_for(lambda: clinic.daemon.client.status().health.partition_held, 30, "all fail")
+        yield
+    finally:
+        clinic.run("ip link set balancer-b up", "switch")
+        wait_for(lambda: _is_well(clinic), 40, "all is well again")
+
+
+def _is_well(clinic: Clinic) -> bool:
+    status = clinic.daemon.client.status()
+    return not status.xdp.unresolved and not status.health.partition_held and status.serving == 7
+
+
+@contextmanager
+def no_hop(clinic: Clinic) -> Iterator[None]:
+    """A route into nothing, and the daemon has seen it."""
+    route = "blackhole 10.1.0.11/32"
+    with routed(f"ip route add {route}", f"ip route del {route}")(clinic):
+        wait_for(lambda: clinic.daemon.client.status().xdp.unresolved, 30, "it is seen")
+        yield
+
+
+@contextmanager
+def many_servers(clinic: Clinic) -> Iterator[None]:
+    """As many as the table almost cannot hold."""
+    servers = [{"address": "10.1.0.11", "port": 9000 + n} for n in range(53)]
+    document = {"address": WEB, "port": 9000, "forwarding": "nat", "servers": servers, **LO}
+    clinic.daemon.client.add_service("many", document)
+    try:
+        yield
+    finally:
+        clinic.daemon.client.remove_service("many")
+        wait_for(lambda: _servers(clinic) < 32, 60, "they are forgotten")
+
+
+def _servers(clinic: Clinic) -> int:
+    (table,) = [t for t in clinic.daemon.client.status().xdp.tables if t.name == "servers"]
+    return table.used
 
 
 def routed(do: str, undo: str) -> Broken:
@@ -214,7 +268,8 @@ def disabled(clinic: Clinic) -> Iterator[None]:
 @contextmanager
 def few_descriptors(clinic: Clinic) -> Iterator[None]:
     pid = clinic.daemon.client.status().pid
-    subprocess.run(["prlimit", "--pid", str(pid), "--nofile=40:"], check=True)
+    used = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    subprocess.run(["prlimit", "--pid", str(pid), f"--nofile={used + 40}:"], check=True)
     try:
         yield
     finally:
@@ -273,54 +328,64 @@ def keepalived(clinic: Clinic) -> Iterator[None]:
         process.wait(20)
 
 
-@contextmanager
-def other_sizes(clinic: Clinic) -> Iterator[None]:
-    """The daemon comes back with another size in its settings than its tables have."""
-    daemon = clinic.daemon
-    daemon.stop()
-    daemon.settle({"xdp": {**SETTINGS["xdp"], "connections": 8192}})
-    daemon.start(*daemon.options)
-    try:
-        yield
-    finally:
+def restarted(**settings: object) -> Broken:
+    """The daemon, with other settings for a while."""
+
+    @contextmanager
+    def broken(clinic: Clinic) -> Iterator[None]:
+        daemon = clinic.daemon
         daemon.stop()
-        daemon.settle({})
+        daemon.settle(settings)
         daemon.start(*daemon.options)
+        try:
+            yield
+        finally:
+            daemon.stop()
+            daemon.settle({})
+            daemon.start(*daemon.options)
+            wait_for(lambda: _is_well(clinic), 40, "all is well again")
+
+    return broken
 
 
-@contextmanager
-def frozen(clinic: Clinic) -> Iterator[None]:
-    """Stopped for longer than three audits take, and on again."""
-    daemon = clinic.daemon
-    daemon.settle({"audit_interval": 1})
-    daemon.client.reload()
-    wait_for(lambda: daemon.client.status().last_audit, 20, "an audit is done")
-    try:
-        daemon.freeze(14)
-        yield
-    finally:
-        daemon.settle({})
-        daemon.client.reload()
+def frozen(seconds: float) -> Broken:
+    """An audit is done each second, and a probe of each server; then nothing for ``seconds``."""
+
+    @contextmanager
+    def broken(clinic: Clinic) -> Iterator[None]:
+        with restarted(audit_interval=1)(clinic):
+            wait_for(lambda: clinic.daemon.client.status().last_audit, 30, "an audit is done")
+            clinic.daemon.freeze(seconds)
+            yield
+
+    return broken
 
 
+def front(family: str, key: str) -> Broken:
+    return sysctl(f"net.{family}.conf.front.{key}", "1", "0")
+
+
+few_ports = sysctl("net.ipv4.ip_local_port_range", "40000 40100", "32768 60999")
 XDP = "xdp: {interfaces: [front, back]}"
+IPVS_FILE = WEB_FILE.replace("xdp", "ipvs")
+LARGER = {**SETTINGS["xdp"], "connections": 8192}
 ROWS = rows(
     row(
         "proxy-arp",
         "front.proxy_arp is 1",
-        sysctl("net.ipv4.conf.front.proxy_arp", "1", "0"),
+        front("ipv4", "proxy_arp"),
         fix=True,
     ),
     row(
         "proxy-ndp",
         "front.proxy_ndp is 1",
-        sysctl("net.ipv6.conf.front.proxy_ndp", "1", "0"),
+        front("ipv6", "proxy_ndp"),
         fix=True,
     ),
     row(
         "arp-ignore-on-balancer",
         f"{NEAR} of service near is on lo and asked for on front",
-        sysctl("net.ipv4.conf.front.arp_ignore", "1", "0"),
+        front("ipv4", "arp_ignore"),
         fix=True,
     ),
     row(
@@ -337,7 +402,7 @@ ROWS = rows(
     ),
     row(
         "vip-elsewhere",
-        "it is on front, and service web want it on lo",
+        "it is on front, and services dns, web want it on lo",
         commands(
             f"ip addr del {WEB}/32 dev lo; ip addr add {WEB}/32 dev front",
             f"ip addr del {WEB}/32 dev front; ip addr add {WEB}/32 dev lo",
@@ -411,14 +476,20 @@ ROWS = rows(
         "xdp-unresolved",
     ),
     row("neighbour-unresolved", "10.1.0.13 does not answer on back", server_gone, *GONE),
-    row("xdp-unresolved", "10.1.0.13:80 of service web", server_gone, *GONE),
+    row("xdp-unresolved", f"of tcp/{WEB}:80: a route discards", no_hop, "server-no-route"),
     row(
         "server-no-carrier",
         "back has no carrier",
-        commands("ip link set balancer-b down", "ip link set balancer-b up", "switch"),
+        cable_out,
         *GONE,
-        "vip-interface-down",
-        "xdp-interface-down",
+        *("vip-interface-down", "xdp-interface-down", "probes-all-failing"),
+    ),
+    row(
+        "probes-all-failing",
+        "almost everything failed at once",
+        cable_out,
+        *GONE,
+        *("vip-interface-down", "xdp-interface-down", "server-no-carrier"),
     ),
     row(
         "tunnel-mtu",
@@ -462,35 +533,32 @@ ROWS = rows(
         commands("ethtool -L front rx 1", "ethtool -L front rx 2"),
         fix=True,
     ),
-    row("xdp-warned", "connections", other_sizes),
+    row("xdp-table-full", "60 of 64 entries are in use", many_servers),
+    row(
+        "xdp-warned",
+        "conns4 stays at 4096 entries",
+        restarted(xdp={**SETTINGS["xdp"], "connections": 8192}),
+    ),
     row("daemon-silent", "no such socket", files(XDP)),
     row("socket-stale", "nobody listens on it", stale, "daemon-silent", fix=True),
     row("file-fault", "bad.yaml", bad_file),
     row("service-serves-nobody", "service far: none of its 1 servers serves", disabled),
-    row(
-        "ipvs-missing", "has no ip_vs", files(XDP, WEB_FILE.replace("xdp", "ipvs")), "daemon-silent"
-    ),
-    row("descriptors-few", "may have 40 descriptors open", few_descriptors),
+    row("ipvs-missing", "has no ip_vs", files(XDP, IPVS_FILE), "daemon-silent"),
+    row("descriptors-few", "descriptors open, has", few_descriptors),
     row(
         "ports-few",
         "40000 40100",
-        sysctl("net.ipv4.ip_local_port_range", "40000 40100", "32768 60999"),
+        few_ports,
         fix=True,
     ),
-    row("state-disk-full", "0 MiB left", small_disk("size=64k")),
-    row("state-read-only", "mounted read-only", small_disk("size=64m,ro")),
+    row("state-disk-full", "0 MiB left", small_disk("size=64k,mode=755")),
+    row("state-read-only", "mounted read-only", small_disk("size=64m,mode=755,ro")),
     row("files-writable-by-all", "its mode is 0777", writable, fix=True),
     row("socket-open-to-all", "its mode is 0666", open_socket, fix=True),
     row("other-manager", "keepalived: it runs here", keepalived),
-    row("audit-late", "the last whole one ended", frozen, "probes-late"),
-    row("probes-late", "", frozen, "audit-late"),
+    row("audit-late", "the last whole one ended", frozen(14), "probes-late"),
+    row("probes-late", "probes", frozen(4)),
 )
 
 # Provoked by tests of their own, beside the table.
-BESIDE = (
-    "xdp-veth-peer",
-    "bpffs-missing",
-    "kernel-old",
-    "services-folder-missing",
-    "xdp-table-full",
-)
+BESIDE = ("bpffs-missing", "kernel-old", "services-folder-missing", "xdp-veth-peer")

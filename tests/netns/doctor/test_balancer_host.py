@@ -32,9 +32,9 @@ def clinic(
     clinic = Clinic(lab, daemon, pins, folder)
     check = {"type": "tcp", "interval": "1s", "timeout": "500ms"}
     for name, document in SERVICES.items():
-        daemon.client.add_service(name, {**document, "check": check})
+        daemon.client.add_service(name, {"check": check, **document})
     wait_for(lambda: not daemon.client.status().xdp.unresolved, 20, "next hops are known")
-    wait_for(lambda: daemon.client.status().serving == 6, 20, "all servers serve")
+    wait_for(lambda: daemon.client.status().serving == 7, 20, "all servers serve")
     if not host.clock().synchronised:
         clinic.standing = frozenset({"clock-unsynchronised"})  # true, and the machine's own
     yield clinic
