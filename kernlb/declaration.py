@@ -42,7 +42,8 @@ class Declaration:
     ``servers`` carry the declared weights. ``sorry_servers`` take over while no server can
     serve. ``watches`` say how a server is watched; one that is not in there is never asked and
     counts as good. ``vip`` None: the address is somebody else's to manage. ``drain_timeout`` in
-    seconds, None: a drained server keeps its connections until they end.
+    seconds, None: a drained server keeps its connections until they end. ``local`` are the servers
+    on the balancer itself, whose addresses may be VIPs.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Declaration:
     source: str = ""
     watches: Mapping[ServerKey, Watch] = field(default_factory=dict)
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    local: frozenset[ServerKey] = frozenset()
     ref: ServiceRef = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

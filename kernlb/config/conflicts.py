@@ -37,7 +37,7 @@ class Index:
         self._refs.setdefault(declaration.ref, declaration.name)
         if declaration.address is not None:
             self._vips[declaration.address] += 1
-        self._servers.update(server.address for server in _all_servers(declaration))
+        self._servers.update(server.address for server in _away(declaration))
 
     def discard(self, name: str) -> None:
         """Forget the one of that name; none is fine."""
@@ -48,7 +48,7 @@ class Index:
             del self._refs[old.ref]
         if old.address is not None:
             _take(self._vips, old.address)
-        for server in _all_servers(old):
+        for server in _away(old):
             _take(self._servers, server.address)
 
     def faults(self, declaration: Declaration) -> list[Fault]:
@@ -66,9 +66,13 @@ class Index:
         old = self._declarations.get(declaration.name)
         mine = old.address if old is not None else None
         for index, server in enumerate(declaration.servers):
+            if server.key in declaration.local:
+                continue
             if self._vips[server.address] > (server.address == mine):
                 fault(self._is_vip(server, declaration.name), "servers", index, "address")
         for index, sorry in enumerate(declaration.sorry_servers):
+            if sorry.key in declaration.local:
+                continue
             if self._vips[sorry.address] > (sorry.address == mine):
                 at = (
                     ("sorry_server",)
@@ -107,7 +111,7 @@ class Index:
                 other.name
                 for other in self._declarations.values()
                 if other.name != declaration.name
-                and any(s.address == declaration.address for s in _all_servers(other))
+                and any(s.address == declaration.address for s in _away(other))
             ),
             None,
         )
@@ -126,8 +130,12 @@ def validate_set(declarations: Iterable[Declaration]) -> list[Fault]:
     return found
 
 
-def _all_servers(declaration: Declaration) -> tuple[RealServer, ...]:
-    return (*declaration.servers, *declaration.sorry_servers)
+def _away(declaration: Declaration) -> tuple[RealServer, ...]:
+    """The servers that are not on the balancer itself."""
+    servers = (*declaration.servers, *declaration.sorry_servers)
+    if not declaration.local:
+        return servers
+    return tuple(server for server in servers if server.key not in declaration.local)
 
 
 def _take(counter: Counter[IPAddress], address: IPAddress) -> None:

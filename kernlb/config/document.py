@@ -113,6 +113,10 @@ class SorryServerDocument(_Document, frozen=True):
     lower_threshold: Annotated[
         Threshold, doc("New connections again below this many; 0: at 3/4 of the upper.", default=0)
     ] = 0
+    local: Annotated[
+        bool,
+        doc("It is on the balancer itself: its address may be a VIP. IPVS only.", default=False),
+    ] = False
     labels: Annotated[Labels | UnsetType, doc("Labels of this server.")] = UNSET
 
 
@@ -147,6 +151,10 @@ class ServerDocument(_Document, frozen=True):
         CheckName | CheckDocument | UnsetType,
         doc("How it is checked: a type, or a mapping; none: not. Default: as the service says."),
     ] = UNSET
+    local: Annotated[
+        bool,
+        doc("It is on the balancer itself: its address may be a VIP. IPVS only.", default=False),
+    ] = False
     labels: Annotated[Labels | UnsetType, doc("Labels of this server.")] = UNSET
 
 

@@ -63,6 +63,8 @@ def document_of(declaration: Declaration, defaults: Defaults | None = None) -> D
 
     def server_document(server: RealServer) -> Document:
         plain = _server(server, port, forwarding, tunnel)
+        if server.key in declaration.local:
+            plain["local"] = True
         if labels := declaration.server_labels.get(server.key):
             plain["labels"] = dict(labels)
         return plain

@@ -61,6 +61,7 @@ class ServerReader:
             self._tunnel = self._read_tunnel(document.tunnel, ("tunnel",))
         self._seen: dict[tuple[IPAddress, int], int] = {}
         self._inherited: set[limits.Limit] = set()  # told once, of the service
+        self.local: set[ServerKey] = set()  # of what servers() and sorry_servers() gave
 
     def servers(self) -> tuple[tuple[RealServer, ...], dict[ServerKey, Labels]]:
         """The real servers in the order of the document, and the labels of those that have."""
@@ -129,7 +130,11 @@ class ServerReader:
         port = self._port if document.port is UNSET else document.port
         if lower > upper:
             self._refuse_thresholds(document, path, upper, lower)
-        if address == self._vip:
+        if document.local and self._datapath is DatapathKind.XDP:
+            self._report.add(
+                (*path, "local"), "goes with datapath ipvs only: XDP sends packets away"
+            )
+        if address == self._vip and not document.local:
             self._report.add(
                 (*path, "address"),
                 f"{address} is the service's own address: the balancer itself would answer",
@@ -144,6 +149,8 @@ class ServerReader:
         server = RealServer(address, port, weight, forwarding, tunnel, upper, lower)
         if self._datapath is DatapathKind.XDP or forwarding is Forwarding.FULLNAT:
             self._hold_datapath(server, document, path)
+        if document.local:
+            self.local.add(server.key)
         return server
 
     def _hold_datapath(
@@ -177,6 +184,8 @@ class ServerReader:
         key = self._service.key
         if port == self._port == 0:
             return  # fwmark or every port: the client's port is kept
+        # Of a persistent mark as well, whatever a server's port is (ip_vs_core.c,
+        # ip_vs_sched_persist(): dest->port counts if vport == svc->port): checks ask there.
         if forwarding in (Forwarding.DSR, Forwarding.TUNNEL):
             wanted = f"the service's, {self._port}" if self._port else "left out"
             self._report.add(
@@ -187,10 +196,6 @@ class ServerReader:
             self._report.add(
                 path, "must be left out: a service on every port keeps the client's port"
             )
-        elif self._port == 0 and self._service.persistence is not None:
-            self._report.add(
-                path, "must be left out: a persistent fwmark service keeps the client's port"
-            )  # ip_vs_core.c, ip_vs_sched_persist(): dest->port counts if vport == svc->port
         elif port == 0:
             self._report.add(path, "must be within 1..65535, not 0")
 

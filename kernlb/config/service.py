@@ -100,6 +100,7 @@ def _declare(
         source=source,
         watches=watches.watches,
         health=policy,
+        local=frozenset(reader.local),
     )
 
 

@@ -56,6 +56,8 @@ def servers(draw: st.DrawFn, family: str, forwarding: str, changes_port: bool) -
     upper = draw(st.integers(0, 5))
     if upper:
         server |= {"upper_threshold": upper, "lower_threshold": draw(st.integers(0, upper))}
+    if draw(st.integers(0, 9)) == 0:
+        server["local"] = True
     if labels := draw(LABELS):
         server["labels"] = labels
     return server

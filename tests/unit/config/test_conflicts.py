@@ -58,6 +58,17 @@ def test_the_address_of_one_service_is_no_server_of_another() -> None:
     ]
 
 
+def test_a_server_on_the_balancer_itself_may_be_at_a_vip() -> None:
+    here = "port: 80\naddress: {0}\nservers:\n  - {{address: 192.0.2.1, local: true}}\n"
+    own = declare("a", here.format("192.0.2.1"))
+    assert own.local == {server.key for server in own.servers}
+    assert told(own, declare("b", here.format("192.0.2.2"))) == []
+    assert told(declare("b", here.format("192.0.2.2")), own) == []
+    index = Index([own])
+    index.discard("a")
+    assert index.faults(http("c", "192.0.2.9", "192.0.2.1")) == []
+
+
 def test_a_conflict_gets_its_line_from_the_text() -> None:
     text = "# b\nport: 80\naddress: 192.0.2.2\nservers:\n  - address: 192.0.2.1\n"
     [fault] = validate_set([http("a", "192.0.2.1"), declare("b", text)])

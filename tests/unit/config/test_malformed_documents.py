@@ -255,11 +255,11 @@ MALFORMED: list[tuple[str, str | bytes, int, str, str]] = [
         "forwarding tunnel cannot reach it",
     ),
     (
-        "a server port under a persistent mark",
-        "fwmark: 1\npersistence: 60\nservers:\n  - {address: 10.0.0.1, port: 80}\n",
+        "a local server in XDP",
+        HEAD + "datapath: xdp\nservers: [{address: 192.0.2.1, local: true}]\n",
         4,
-        "servers[0].port",
-        "a persistent fwmark service keeps the client's port",
+        "servers[0].local",
+        "goes with datapath ipvs only",
     ),
     (
         "a server port on every port",
