@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kernlb.migrate.keepalived.files import Disk, Files
 from kernlb.migrate.ldirectord_services import KNOWN, translate
 from kernlb.migrate.report import MigrationError, Place, Report
-from kernlb.migrate.settle import settle
+from kernlb.migrate.settle import mark_local, settle
 
 MAX_LINES = 200_000
 MAX_SERVICES = 16_384
@@ -67,6 +67,7 @@ class Section:
 def read_ldirectord(path: str, files: Files | None = None) -> Report:
     """The services of a configuration and what is lost. Raises MigrationError."""
     report = read_unsettled(path, files)
+    mark_local(report)
     settle(report)
     return report
 

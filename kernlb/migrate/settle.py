@@ -35,6 +35,22 @@ def settle(report: Report, defaults: Defaults | None = None) -> dict[str, Declar
     return dict(index.declarations)
 
 
+def mark_local(report: Report) -> None:
+    """Servers at an address that services are reached at are on the balancer itself: IPVS hands
+    their connections to a process there. To be called before :func:`settle`."""
+    vips = {str(service.document.get("address", "")) for service in report.services} - {""}
+    for service in report.services:
+        sorry = service.document.get("sorry_server")
+        for path, server in (
+            *((("servers", index), each) for index, each in enumerate(service.document["servers"])),
+            *([(("sorry_server",), sorry)] if sorry else []),
+        ):
+            if server["address"] in vips:
+                server["local"] = True
+                why = "is at an address of the balancer: local, IPVS hands it to a process there"
+                report.note(f"server {server['address']}", why, service.place_of(path))
+
+
 def _settle(
     service: Translated, index: Index, report: Report, defaults: Defaults
 ) -> tuple[Translated, Declaration] | None:

@@ -17,7 +17,7 @@ from kernlb.migrate.keepalived.services import documents
 from kernlb.migrate.keepalived.tree import Directive, read_tree
 from kernlb.migrate.keepalived.virtual import read_virtual
 from kernlb.migrate.report import MigrationError, Place, Report
-from kernlb.migrate.settle import settle
+from kernlb.migrate.settle import mark_local, settle
 
 MAX_SERVICES = 16_384
 
@@ -27,6 +27,7 @@ def read_keepalived(path: str, files: Files | None = None, config_id: str = "") 
 
     Raises MigrationError if it cannot be read at all."""
     report, _ = translate(path, files, config_id)
+    mark_local(report)
     settle(report)
     return report
 

@@ -19,7 +19,7 @@ from kernlb.migrate.report import Document, Place, Report, Translated, default_n
 MAX_ITEMS = 16  # checks of one server
 FAMILIES = {4: "ipv4", 6: "ipv6"}
 _HASHED = ("sh", "mh")
-_UNUSED = "IPVS takes no notice of this port: a persistent service of {} keeps the client's"
+_UNUSED = "IPVS takes no notice of this port: a service on every port keeps the client's"
 
 
 @dataclass(slots=True)
@@ -241,7 +241,8 @@ class _Service:
         """Its check, at the port it has in keepalived where it has another or none here."""
         real = server.real
         here = key.port if server.method.forwarding != "nat" or not real.port else real.port
-        if not real.port or not isinstance(server.check, dict) or (here == real.port and key.port):
+        kept = here == real.port and (key.port or key.fwmark)
+        if not real.port or kept or not isinstance(server.check, dict):
             return server.check
         items = server.check.get("all")
         if items is None:
@@ -277,9 +278,8 @@ class _Service:
                 why = f"forwarding {method.forwarding} does not change ports: it is the service's"
                 self._once(text, why, place)
             return 0
-        persistent = self._virtual.persistence is not None or self._virtual.granularity is not None
-        if port and not key.port and (persistent or not key.fwmark):
-            self._change(text, _UNUSED.format("a mark" if key.fwmark else "every port"), place)
+        if port and not key.port and not key.fwmark:
+            self._change(text, _UNUSED, place)
             return 0
         if not port and key.port and self._group:
             self._change(text, "has no port: it is that of the service", place)

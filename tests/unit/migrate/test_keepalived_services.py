@@ -247,7 +247,13 @@ def test_passwords_are_not_repeated() -> None:
 
 
 def test_what_config_refuses_is_taken_out_smallest_part_first_and_told() -> None:
-    text = virtual_server(server="}\nreal_server 192.0.2.1 80 {", checker=TCP)
+    text = virtual_server("lvs_method DR", "}\nreal_server 127.0.0.1 80 {", TCP)
     report = read(text)
     assert [server["address"] for server in document(report)["servers"]] == ["10.0.0.1"]
-    assert "the balancer itself would answer" in told(report)[0]
+    assert "127.0.0.1 is a loopback address" in told(report)[0]
+
+
+def test_a_server_at_a_virtual_address_is_on_the_balancer_itself() -> None:
+    report = read(virtual_server(server="}\nreal_server 192.0.2.1 8080 {"))
+    assert document(report)["servers"][1] == {"address": "192.0.2.1", "port": 8080, "local": True}
+    assert told(report)[0].startswith("8: note: server 192.0.2.1: is at an address of the balancer")
