@@ -217,7 +217,9 @@ def split_flags(flags: str) -> list[str]:
 
 
 def _ipv6(text: str) -> IPv6Address | None:
+    if text.count(":") < 2 or "%" in text:
+        return None
     try:
-        return IPv6Address(text) if "%" not in text else None
+        return IPv6Address(text)
     except ValueError:
         return None

@@ -31,6 +31,7 @@ from kernlb.model import (
     VirtualService,
 )
 
+_VERBS = frozenset(verb.value for verb in Verb)
 _CHECKSUMS: dict[TunnelType, tuple[str, ...]] = {
     TunnelType.IPIP: (),
     TunnelType.GRE: ("tun-nocsum", "tun-csum"),
@@ -70,7 +71,7 @@ def parse(words: Sequence[str], names: Names, *, saved: bool = False) -> Command
         first = next(given, None)
     except RefusedError as error:
         raise RefusedError(str(error), FAILED) from None
-    if first is None or first.option.name not in list(Verb):
+    if first is None or first.option.name not in _VERBS:
         raise RefusedError("a command comes first, such as -A, -a or -L: see -h", FAILED)
     verb = Verb(first.option.name)
     if verb in (Verb.HELP, Verb.VERSION):
@@ -82,7 +83,7 @@ def parse(words: Sequence[str], names: Names, *, saved: bool = False) -> Command
         words_of = (first.text,)
     line = Line(names, saved)
     for each in given:
-        if each.option.name in list(Verb):
+        if each.option.name in _VERBS:
             raise RefusedError(f"--{each.option.name} does not go with --{verb}: one command")
         line.take(each)
     if verb is Verb.SET:
