@@ -77,8 +77,8 @@ def _link(slot: Slot, network: Network, root: Path) -> str | None:
     if slot.name != MADE or network.link(MADE) is None:
         return None
     (shown,) = json.loads(programs.run(["ip", "-j", "-d", "link", "show", "dev", MADE]))
-    data = shown.get("linkinfo", {}).get("info_data", {})
-    return f"type ip6tnl mode any local {data.get('local')} remote {data.get('remote')}"
+    local = shown.get("linkinfo", {}).get("info_data", {}).get("local")
+    return f"type ip6tnl mode any local {local} remote ::"  # shown as any
 
 
 def _up(slot: Slot, network: Network, root: Path) -> str | None:

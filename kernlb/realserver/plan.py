@@ -42,7 +42,8 @@ def plan_setup(wants: Sequence[Want], recorded: Sequence[Change], present: Prese
     known = {change.slot: change for change in recorded}
     wanted = {want.slot for want in wants}
     dropped = plan_remove([each for each in recorded if each.slot not in wanted], present)
-    changes, record = list(dropped.changes), []
+    changes: list[Change] = []
+    record: list[Change] = []
     for want in wants:
         there = present[want.slot]
         former = known.get(want.slot)
@@ -51,7 +52,8 @@ def plan_setup(wants: Sequence[Want], recorded: Sequence[Change], present: Prese
             record.append(Change(want.slot, former.before if former else there, want.value))
         elif former is not None:
             record.append(former)
-    return Plan(tuple(changes), tuple(record), dropped.notes)
+    # What is dropped goes last: one guard is there before the other goes.
+    return Plan((*changes, *dropped.changes), tuple(record), dropped.notes)
 
 
 def plan_remove(recorded: Sequence[Change], present: Present) -> Plan:

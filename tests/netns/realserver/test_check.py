@@ -51,16 +51,20 @@ class Story:
     set_up_cures: bool = True
 
 
-def lines(text: str) -> Callable[[Server], None]:
+def lines(text: str) -> Callable[[Server], object]:
     return lambda server: server.ip(text)
 
 
-def sysctl(name: str, value: str) -> Callable[[Server], None]:
+def sysctl(name: str, value: str) -> Callable[[Server], object]:
     return lambda server: server.sysctl(name, value)
 
 
-def nft(text: str) -> Callable[[Server], None]:
+def nft(text: str) -> Callable[[Server], object]:
     return lambda server: server.nft(text)
+
+
+def both(*acts: Callable[[Server], object]) -> Callable[[Server], object]:
+    return lambda server: [act(server) for act in acts]
 
 
 def decap(**otherwise: object) -> Callable[[Server], None]:
@@ -164,9 +168,9 @@ STORIES = {
     ),
     "answers leave elsewhere, strictly": Story(
         {"rp-filter-on-way-in"},
-        lambda server: (
-            server.ip("route replace default via 10.9.1.254 dev eth1"),
-            server.sysctl("net/ipv4/conf/all/rp_filter", "1"),
+        both(
+            lines("route replace default via 10.9.1.254 dev eth1"),
+            sysctl("net/ipv4/conf/all/rp_filter", "1"),
         ),
     ),
     "there is no way back": Story(
@@ -218,9 +222,9 @@ STORIES = {
     ),
     "strays are dropped": Story(
         {"strays-dropped-on-server"},
-        lambda server: (
-            server.nft(INPUT % "accept" + "add rule inet f i ct state invalid drop"),
-            server.sysctl("net/netfilter/nf_conntrack_tcp_loose", "0"),
+        both(
+            nft(INPUT % "accept" + "add rule inet f i ct state invalid drop"),
+            sysctl("net/netfilter/nf_conntrack_tcp_loose", "0"),
         ),
         fixed=False, set_up_cures=False,
     ),

@@ -44,14 +44,14 @@ def test_the_second_time_there_is_nothing_to_do():
     assert (second.changes, second.record) == ((), first.record)
 
 
-def test_what_is_wanted_no_longer_is_put_back_first():
+def test_what_is_wanted_no_longer_is_put_back_after_what_is():
     world = World({MTU: "1500"})
     first = plan_setup([Want(MTU, "1600"), Want(ON_LO, "32")], [], world)
     second = plan_setup([Want(IGNORE, "1")], first.record, world.make(first.changes))
     assert [str(change) for change in second.changes] == [
+        "sysctl -w net.ipv4.conf.all.arp_ignore=1",
         "ip address del 192.0.2.10/32 dev lo",
         "ip link set eth0 mtu 1500  # was 1600",
-        "sysctl -w net.ipv4.conf.all.arp_ignore=1",
     ]
 
 
