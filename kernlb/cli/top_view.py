@@ -49,7 +49,8 @@ _SORTED = {"name": "NAME", "trouble": "STATE", "active": "ACTIVE", "conns": "CON
 TREND, WIDEST_TREND = 7, 40
 STRIP = 10
 EVENTS = 5
-ROOMY = 30  # lines from which events are shown
+WARNINGS = 3
+ROOMY = 30  # lines from which events are shown, and more than one warning
 SELECTED = "selected"  # a colour beside those of render
 
 
@@ -115,10 +116,11 @@ def _above(state: State, overview: Overview, around: Surroundings) -> list[Line]
         lines.append([(f"trying again, this is {old} old: {around.away}", "red")])
     elif state.paused:
         lines.append([("stands still: p goes on", "yellow")])
-    if overview.warnings:
-        more = len(overview.warnings) - 1
-        text = printable(overview.warnings[0]) + (f" (and {more} more)" if more else "")
-        lines.append([(f"WARNING  {text}", "red")])
+    room = WARNINGS if around.height is None or around.height >= ROOMY else 1
+    for number, warning in enumerate(overview.warnings[:room], 1):
+        left = len(overview.warnings) - room if number == room else 0
+        more = f" (and {left} more)" if left > 0 else ""
+        lines.append([(f"WARNING  {printable(warning)}{more}", "red")])
     return [*lines, _services(overview), _traffic(overview, around)]
 
 

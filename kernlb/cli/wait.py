@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 NOT_MET = 5
 TIMEOUT = "1m"
-LOOK_AGAIN = 5.0  # seconds after which to look though nothing was reported
+LOOK_AGAIN = 5.0  # seconds after which to look though nothing was reported, at most
 COUNT_AGAIN = 0.5  # the same for connections, whose ends nobody reports
+SOON = 0.25  # and at least; between the two a quarter of the time waited
 RETRY = 0.5  # seconds until a daemon that is away is asked again
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -222,14 +223,15 @@ class Waiting:
         self._said = ""
 
     def until(self, look: Look, *, again: float = LOOK_AGAIN, away: bool = False) -> int:
-        """Look at every event, and every ``again`` seconds. ``away``: the daemon may be away from
-        the start. The exit code."""
+        """Look at every event and, for what is no event, ever less often, every ``again`` seconds
+        in the end. ``away``: the daemon may be away from the start. The exit code."""
         from kernlb.control.client import DaemonUnreachableError
 
         if not self._console.json:
             self._console.note(f"waiting for {self._what}, {self._limit:g} s at most")
         while True:
-            pause = min(again, max(0.0, self._limit - self._past()))
+            past = self._past()
+            pause = min(again, max(SOON, past / 4), max(0.0, self._limit - past))
             try:
                 number = self._client.events(limit=1, service=self._service).latest
                 found = look(self._client)

@@ -158,7 +158,7 @@ ONE = "GET /v1/overview?service=web&history=0"
 @pytest.fixture
 def stub(daemon):
     daemon.says("GET /v1/events?limit=1&service=web", Events([], 7))
-    daemon.says("GET /v1/events?since=7&limit=1&service=web&wait=5.0", Events([], 8))
+    daemon.says("GET /v1/events?since=7&limit=1&service=web&wait=0.25", Events([], 8))
     return daemon
 
 
@@ -174,7 +174,7 @@ def test_it_waits_by_the_daemons_events_and_says_what_is_new(stub, kernlb):
         "10.1.0.12:80 is down (wrong status: 503)"
     ]
     asked = [request.path for request in stub.requests]
-    assert asked.count("/v1/events?since=7&limit=1&service=web&wait=5.0") == 2
+    assert asked.count("/v1/events?since=7&limit=1&service=web&wait=0.25") == 2
 
 
 def test_what_did_not_come_in_time_exits_5_with_the_last_state(stub, kernlb):
@@ -210,7 +210,7 @@ def test_a_service_that_is_not_there_is_refused_or_gone(stub, kernlb):
 
 def test_drained_counts_again_without_events(stub, kernlb):
     stub.says(ONE, boards.overview(boards.service("web", UP, DRAINING)))
-    again = "GET /v1/events?since=7&limit=1&service=web&wait=0.5"
+    again = "GET /v1/events?since=7&limit=1&service=web&wait=0.25"
     stub.says(again, Events([], 7))
     stub.says("GET /v1/stats?service=web", stats(TWO, 2), stats(TWO, 2), stats(TWO, 0))
     for words in (["drained", "web", "10.1.0.12"], ["server", "web", "10.1.0.12", "drained"]):
