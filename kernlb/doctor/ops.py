@@ -17,7 +17,8 @@ class SetSysctl:
     value: str
 
     def __str__(self) -> str:
-        return f"sysctl -w {written(self.name)}={self.value}"
+        value = f'"{self.value}"' if " " in self.value else self.value
+        return f"sysctl -w {written(self.name)}={value}"
 
 
 @dataclass(frozen=True, slots=True)
