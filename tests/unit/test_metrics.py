@@ -8,10 +8,16 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from kernlb import __version__, metrics
+from kernlb import __version__, metrics, metrics_text
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.datapath import Counters, ServerStats, ServiceStats
 from kernlb.intent import AdminMode
@@ -149,6 +155,112 @@ async def test_a_scrape_reads_the_kernel_and_changes_nothing(world: World) -> No
     await scraped(world)
     assert world.journal == []
     assert world.kernel.calls == {}  # statistics alone
+
+
+@story
+async def test_the_page_is_what_prometheus_client_would_write(tmp_path: Path) -> None:
+    """Parsed by it and written by it again, not a byte is different."""
+    async with health_world(tmp_path, "one", "two") as (world, backends):
+        await world.start(
+            web=backends.wish("one", "two"), db=web("2001:db8::9", address="2001:db8::1", port=5432)
+        )
+        await world.until_weights(one=1, two=1)
+        large = (0, 7, 999_999, 1_000_000, 10**15 + 1, 2**53 + 1, 2**64 - 1)
+        for service in ("web", "db"):
+            service_key = world.desired.declarations[service].ref.key
+            stats = {
+                server: ServerStats(Counters(*large[at : at + 5]), *large[:3])
+                for at, server in enumerate(world.kernel.state[service_key].by_key())
+            }
+            world.kernel.set_stats(service_key, ServiceStats(Counters(*large[-5:]), stats))
+        page = (await metrics.render(world.figures)).decode()
+    assert _written(list(text_string_to_metric_families(page))) == page
+    assert 'kernlb_server_bytes_in_total{server="[2001:db8::9]:5432",service="db"}' in page
+
+
+def _written(families: list[Metric]) -> str:
+    class Families(Collector):
+        def collect(self) -> list[Metric]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Families())
+    return generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize("value", ['a"b', "back\\slash", "two\nlines", "ö"])
+def test_labels_are_written_as_prometheus_client_writes_them(value: str) -> None:
+    family = GaugeMetricFamily("kernlb_x", "Text.", labels=["service", "server"])
+    family.add_metric([value, "10.0.0.1:80"], 12345678)
+    mark = metrics_text.labels({"service": value, "server": "10.0.0.1:80"})
+    ours = metrics_text.head("kernlb_x", "gauge", "Text.")
+    ours += metrics_text.samples("kernlb_x", [mark], [12345678])
+    assert ours == _written([family])
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_numbers_are_written_as_prometheus_client_writes_them(number: int) -> None:
+    assert metrics_text.samples("x", [""], [number]) == f"x {floatToGoString(number)}\n"
+
+
+@story
+async def test_too_many_servers_are_left_out_and_the_page_says_so(world: World) -> None:
+    await busy(world)
+    world.most_servers = 2
+    page = await scraped(world)
+    assert value(page["kernlb_servers"]) == 3
+    assert value(page["kernlb_servers_left_out"]) == 3
+    assert not [name for name in page if name.startswith("kernlb_server_")]
+    assert value(page["kernlb_service_connections"], service="web") == 12
+    world.most_servers = 3
+    page = await scraped(world)
+    assert value(page["kernlb_servers_left_out"]) == 0
+    assert len(page["kernlb_server_weight"].samples) == 3
+
+
+@story
+async def test_a_reading_of_the_sampler_is_used_and_its_age_told(world: World) -> None:
+    await busy(world)
+    await world.sampler.sweep()
+    world.kernel.set_stats(key(), ServiceStats(Counters(connections=99)))
+    world.now += 7.0
+    page = await scraped(world)
+    assert value(page["kernlb_service_connections"], service="web") == 12
+    assert value(page["kernlb_counters_time_seconds"]) == world.now - 7.0
+    world.now += 60.0
+    page = await scraped(world)
+    assert value(page["kernlb_service_connections"], service="web") == 99
+    assert value(page["kernlb_counters_time_seconds"]) == world.now
+
+
+@story
+async def test_marks_of_servers_follow_what_is_declared(world: World) -> None:
+    await busy(world)
+    await scraped(world)
+    await world.changes.delete("db", dry_run=False)
+    await world.put("web", web("10.0.0.1*7", "10.0.0.4"), replace=True)
+    page = await scraped(world)
+    weights = {s.labels["server"]: s.value for s in page["kernlb_server_weight"].samples}
+    assert weights == {"10.0.0.1:80": 7, "10.0.0.4:80": 1}
+    read = {s.labels["server"] for s in page["kernlb_server_connections"].samples}
+    assert read == set(weights)
+
+
+@story
+async def test_others_get_their_turn_while_a_page_is_made(world: World) -> None:
+    await world.start(**{f"s{n}": web("10.0.0.1", "10.0.0.2", port=2000 + n) for n in range(50)})
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await metrics.render(world.figures)
+    task.cancel()
+    assert turns > 50 * 9  # each service's servers of each family are a part
 
 
 @story
