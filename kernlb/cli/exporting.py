@@ -26,7 +26,7 @@ sources = options(
     ),
     click.option(
         "--config-dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         default=CONFIG_DIR,
         show_default=True,
         metavar="DIR",

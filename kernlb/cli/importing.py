@@ -24,7 +24,7 @@ MAX_TEXT = 64 << 20  # bytes on standard input
 targets = options(
     click.option(
         "--output-dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         metavar="DIR",
         help="Write the documents there, one file each; none may be there yet.",
     ),

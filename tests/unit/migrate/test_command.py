@@ -56,6 +56,8 @@ def test_documents_are_written_and_never_over_others(
     assert run(command) == FAILED
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"{written}: it is there already")
     assert written.read_text() == before
+    assert run(["import", "keepalived", str(conf), "--output-dir", str(conf)]) == FAILED
+    assert f"cannot write to {conf}: " in capsys.readouterr().err
 
 
 def test_what_was_imported_is_exported_and_imported_again(
