@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from kernlb.datapath import DatapathUnavailableError
 from kernlb.datapath.xdp.capturing import interface_name
-from kernlb.datapath.xdp.libbpf.kernel_types import enumerators
+from kernlb.datapath.xdp.libbpf.kernel_types import enumerators, offsets
 from kernlb.model import AddressKey
 from kernlb.trace import findings
-from kernlb.trace.bcc import CannotTraceError, Probes, Reading
+from kernlb.trace.bcc import CannotTraceError, Probes, Reading, missing
 from kernlb.trace.findings import Counted, Drops, Finding, OwnDrops
-from kernlb.trace.programs import PER_SECOND, View, program
+from kernlb.trace.programs import IPVS_STRUCTS, MODULE, PER_SECOND, View, program, wanted_fields
 
 INTERVAL = 1.0  # seconds between two looks
 _TURN = 0.2  # seconds: how soon an order to stop is heard
@@ -91,7 +92,21 @@ def trace(
 
 
 def _probes(asked: Asked) -> Probes:
-    return Probes(program(asked.views, asked.service), INTERVAL)
+    if lacks := missing():
+        raise CannotTraceError(f"cannot trace the kernel: {lacks}")
+    wanted = wanted_fields(asked.views)
+    module = MODULE if wanted.keys() & set(IPVS_STRUCTS) else ""
+    try:
+        there = offsets(wanted, module)
+    except DatapathUnavailableError as why:
+        hint = "; modprobe ip_vs" if module else ""
+        raise CannotTraceError(f"cannot trace the kernel: {why.strerror}{hint}") from why
+    for struct, fields in wanted.items():
+        if lacking := set(fields) - there[struct].keys():
+            raise CannotTraceError(
+                f"cannot trace the kernel: its struct {struct} has no {sorted(lacking)[0]}"
+            )
+    return Probes(program(asked.views, there, asked.service), INTERVAL)
 
 
 def _ready(probes: Probes, stopped: Callable[[], bool]) -> bool:

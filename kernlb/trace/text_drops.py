@@ -1,14 +1,11 @@
 """The C text of what every probe has, and of those for drops: see ``programs``."""
 
 BEGIN = """
-#include <linux/types.h>
 #include <uapi/linux/ptrace.h>
-#include <linux/skbuff.h>
-#include <linux/netdevice.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 
-#define GET(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (void *)&(from))
+#define GET(to, base, field) \\
+    bpf_probe_read_kernel(&(to), sizeof(to), (char *)(base) + OFFSET_##field)
+#define NETWORK_ORDER(port) __builtin_bswap16(port)
 
 BPF_ARRAY(left_out, u64, 1);
 
@@ -60,24 +57,24 @@ static inline void read_flow(struct drop *drop, struct dropped *dropped, unsigne
         at += 40;
     }
     if ((drop->protocol == 6 || drop->protocol == 17 || drop->protocol == 132) &&
-        !(offset & __constant_htons(0x1fff)))
+        !(offset & NETWORK_ORDER(0x1fff)))
         bpf_probe_read_kernel(&drop->port, 2, at + 2);
 }
 
 RAW_TRACEPOINT_PROBE(kfree_skb)
 {
-    struct sk_buff *skb = (struct sk_buff *)ctx->args[0];
+    void *skb = (void *)ctx->args[0];
     struct dropped dropped = { .packets = 1 }, *before;
     struct drop drop = {};
     unsigned char *head;
     u16 network, type;
 
-    GET(type, skb->protocol);
-    drop.type = ntohs(type);
+    GET(type, skb, sk_buff_protocol);
+    drop.type = __builtin_bswap16(type);
     if (drop.type != 0x0800 && drop.type != 0x86dd)
         return 0;
-    GET(head, skb->head);
-    GET(network, skb->network_header);
+    GET(head, skb, sk_buff_head);
+    GET(network, skb, sk_buff_network_header);
     if (network == (u16)~0)
         return 0;
     read_flow(&drop, &dropped, head + network);
@@ -102,12 +99,12 @@ struct xdp_trouble {
 
 BPF_HASH(xdp_troubles, struct xdp_trouble, u64, 256);
 
-static inline void note_trouble(struct net_device *dev, u32 kind, int what, u64 packets)
+static inline void note_trouble(void *dev, u32 kind, int what, u64 packets)
 {
     struct xdp_trouble trouble = { .kind = kind, .what = what };
     u64 *count;
 
-    GET(trouble.ifindex, dev->ifindex);
+    GET(trouble.ifindex, dev, net_device_ifindex);
     count = xdp_troubles.lookup(&trouble);
     if (count)
         __sync_fetch_and_add(count, packets);
@@ -117,13 +114,13 @@ static inline void note_trouble(struct net_device *dev, u32 kind, int what, u64 
 
 RAW_TRACEPOINT_PROBE(xdp_exception)
 {
-    note_trouble((struct net_device *)ctx->args[0], 0, (int)ctx->args[2], 1);
+    note_trouble((void *)ctx->args[0], 0, (int)ctx->args[2], 1);
     return 0;
 }
 
 RAW_TRACEPOINT_PROBE(xdp_redirect_err)
 {
-    note_trouble((struct net_device *)ctx->args[0], 1, (int)ctx->args[3], 1);
+    note_trouble((void *)ctx->args[0], 1, (int)ctx->args[3], 1);
     return 0;
 }
 
@@ -132,7 +129,7 @@ RAW_TRACEPOINT_PROBE(xdp_devmap_xmit)
     int drops = (int)ctx->args[3];
 
     if (drops > 0)
-        note_trouble((struct net_device *)ctx->args[1], 2, (int)ctx->args[4], drops);
+        note_trouble((void *)ctx->args[1], 2, (int)ctx->args[4], drops);
     return 0;
 }
 """

@@ -1,7 +1,9 @@
 """The C text of the probes in IPVS: see ``programs``."""
 
 IPVS = """
-#include <net/ip_vs.h>
+#define FORWARD_MASK 7 /* IP_VS_CONN_F_FWD_MASK; 0 is nat */
+#define TEMPLATE 0x1000 /* IP_VS_CONN_F_TEMPLATE */
+#define AF_INET 2
 
 enum { NO_SERVER, CHOSEN, BEGINS, ENDS };
 
@@ -52,34 +54,34 @@ static inline int may_tell(u64 now)
 /* Behind an IPv4 address there may be anything. */
 static inline void clean(struct event *event)
 {
-    if (event->family == 2) {
+    if (event->family == AF_INET) {
         __builtin_memset(event->client + 4, 0, 12);
         __builtin_memset(event->vip + 4, 0, 12);
     }
-    if (event->server_family == 2)
+    if (event->server_family == AF_INET)
         __builtin_memset(event->server + 4, 0, 12);
 }
 
-static inline void read_conn(struct event *event, struct ip_vs_conn *cp)
+static inline void read_conn(struct event *event, void *cp)
 {
     u16 family;
     int packets;
 
-    GET(family, cp->af);
+    GET(family, cp, ip_vs_conn_af);
     event->family = family;
-    GET(family, cp->daf);
+    GET(family, cp, ip_vs_conn_daf);
     event->server_family = family;
-    GET(event->client, cp->caddr);
-    GET(event->vip, cp->vaddr);
-    GET(event->server, cp->daddr);
-    GET(event->client_port, cp->cport);
-    GET(event->vip_port, cp->vport);
-    GET(event->server_port, cp->dport);
-    GET(event->mark, cp->fwmark);
-    GET(event->state, cp->state);
-    GET(packets, cp->in_pkts.counter);
+    GET(event->client, cp, ip_vs_conn_caddr);
+    GET(event->vip, cp, ip_vs_conn_vaddr);
+    GET(event->server, cp, ip_vs_conn_daddr);
+    GET(event->client_port, cp, ip_vs_conn_cport);
+    GET(event->vip_port, cp, ip_vs_conn_vport);
+    GET(event->server_port, cp, ip_vs_conn_dport);
+    GET(event->mark, cp, ip_vs_conn_fwmark);
+    GET(event->state, cp, ip_vs_conn_state);
+    GET(packets, cp, ip_vs_conn_in_pkts);
     event->packets = packets;
-    bpf_probe_read_kernel(&event->protocol, 1, &cp->protocol);
+    GET(event->protocol, cp, ip_vs_conn_protocol); /* its low byte */
     clean(event);
 }
 
@@ -91,9 +93,9 @@ static inline int is_wanted(const struct event *event)
 
 SCHEDULE = """
 struct asked {
-    struct ip_vs_service *svc;
-    struct sk_buff *skb;
-    struct ip_vs_iphdr *iph;
+    void *svc;
+    void *skb;
+    void *iph;
 };
 BPF_PERCPU_ARRAY(asked, struct asked, 1);
 
@@ -107,8 +109,8 @@ struct choice {
 };
 BPF_HASH(choices, struct choice, u64, 4096);
 
-int schedule_begins(struct pt_regs *ctx, struct ip_vs_service *svc, struct sk_buff *skb,
-            void *pd, int *ignored, struct ip_vs_iphdr *iph)
+int schedule_begins(struct pt_regs *ctx, void *svc, void *skb,
+            void *pd, int *ignored, void *iph)
 {
     struct asked now = { .svc = svc, .skb = skb, .iph = iph };
     int zero = 0;
@@ -120,28 +122,27 @@ int schedule_begins(struct pt_regs *ctx, struct ip_vs_service *svc, struct sk_bu
 /* A packet that no server takes has no connection: it says itself who it is. */
 static inline void read_asked(struct event *event, struct asked *now)
 {
-    unsigned char *data;
+    char *data;
     u32 length;
     u16 family;
 
-    GET(family, now->svc->af);
+    GET(family, now->svc, ip_vs_service_af);
     event->family = event->server_family = family;
-    GET(event->client, now->iph->saddr);
-    GET(event->vip, now->iph->daddr);
+    GET(event->client, now->iph, ip_vs_iphdr_saddr);
+    GET(event->vip, now->iph, ip_vs_iphdr_daddr);
     clean(event);
-    GET(length, now->iph->len);
-    GET(data, now->skb->data);
+    GET(length, now->iph, ip_vs_iphdr_len);
+    GET(data, now->skb, sk_buff_data);
     bpf_probe_read_kernel(&event->client_port, 2, data + length);
     bpf_probe_read_kernel(&event->vip_port, 2, data + length + 2);
-    event->protocol = 0;
-    GET(event->mark, now->svc->fwmark);
-    bpf_probe_read_kernel(&event->protocol, 1, &now->svc->protocol);
+    GET(event->mark, now->svc, ip_vs_service_fwmark);
+    GET(event->protocol, now->svc, ip_vs_service_protocol);
 }
 
 int schedule_ends(struct pt_regs *ctx)
 {
-    struct ip_vs_conn *cp = (struct ip_vs_conn *)PT_REGS_RC(ctx);
-    struct ip_vs_scheduler *scheduler;
+    void *cp = (void *)PT_REGS_RC(ctx);
+    void *scheduler;
     struct event event = {};
     struct choice choice = {};
     struct asked *now;
@@ -176,9 +177,9 @@ int schedule_ends(struct pt_regs *ctx)
     event.time = bpf_ktime_get_ns();
     if (!may_tell(event.time))
         return 0;
-    GET(scheduler, now->svc->scheduler);
+    GET(scheduler, now->svc, ip_vs_service_scheduler);
     if (scheduler) {
-        GET(name, scheduler->name);
+        GET(name, scheduler, ip_vs_scheduler_name);
         bpf_probe_read_kernel_str(event.scheduler, sizeof(event.scheduler), name);
     }
     events.perf_submit(ctx, &event, sizeof(event));
@@ -189,7 +190,7 @@ int schedule_ends(struct pt_regs *ctx)
 BEGINS = """
 int conn_begins(struct pt_regs *ctx)
 {{
-    struct ip_vs_conn *cp = (struct ip_vs_conn *)PT_REGS_RC(ctx);
+    void *cp = (void *)PT_REGS_RC(ctx);
     struct event event = {{}};
 
     if (!cp)
@@ -205,7 +206,7 @@ int conn_begins(struct pt_regs *ctx)
 """
 
 CONNECTIONS = """
-BPF_TABLE("lru_hash", struct ip_vs_conn *, u64, born, 65536);
+BPF_TABLE("lru_hash", void *, u64, born, 65536);
 BPF_ARRAY(totals, u64, 2); /* begun, ended */
 
 static inline void tell(void *ctx, struct event *event, int kind)
@@ -220,7 +221,7 @@ static inline void tell(void *ctx, struct event *event, int kind)
         events.perf_submit(ctx, event, sizeof(*event));
 }
 
-static inline void tell_begin(void *ctx, struct event *event, struct ip_vs_conn *cp)
+static inline void tell_begin(void *ctx, struct event *event, void *cp)
 {
     born.update(&cp, &event->time);
     tell(ctx, event, BEGINS);
@@ -229,7 +230,7 @@ static inline void tell_begin(void *ctx, struct event *event, struct ip_vs_conn 
 /* It runs once for a connection, when its last user has let it go. */
 int conn_ends(struct pt_regs *ctx, void *head)
 {
-    struct ip_vs_conn *cp = head - offsetof(struct ip_vs_conn, rcu_head);
+    void *cp = head - OFFSET_ip_vs_conn_rcu_head;
     struct event event = {};
     u64 *since;
 
@@ -254,7 +255,7 @@ struct answered {
     u8 family, protocol;
     u32 slot;
 };
-BPF_TABLE("lru_hash", struct ip_vs_conn *, u64, waiting, 65536);
+BPF_TABLE("lru_hash", void *, u64, waiting, 65536);
 BPF_HASH(latencies, struct answered, u64, 16384);
 BPF_HASH(begun, struct answered, u64, 4096); /* slot 0 */
 
@@ -279,14 +280,14 @@ static inline void read_server(struct answered *key, struct event *event)
     key->protocol = event->protocol;
 }
 
-static inline void expect_answer(struct event *event, struct ip_vs_conn *cp)
+static inline void expect_answer(struct event *event, void *cp)
 {
     struct answered key = {};
     u64 one = 1, *count;
     u32 flags;
 
-    GET(flags, cp->flags);
-    if ((flags & IP_VS_CONN_F_FWD_MASK) != IP_VS_CONN_F_MASQ || flags & IP_VS_CONN_F_TEMPLATE)
+    GET(flags, cp, ip_vs_conn_flags);
+    if (flags & (FORWARD_MASK | TEMPLATE))
         return;
     waiting.update(&cp, &event->time);
     read_server(&key, event);
@@ -298,7 +299,7 @@ static inline void expect_answer(struct event *event, struct ip_vs_conn *cp)
 }
 
 /* The first packet of a server that is on its way to the client. */
-int answer_comes(struct pt_regs *ctx, struct sk_buff *skb, void *pp, struct ip_vs_conn *cp)
+int answer_comes(struct pt_regs *ctx, void *skb, void *pp, void *cp)
 {
     struct answered key = {};
     struct event event = {};

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from kernlb.model import parse_service_key
-from kernlb.trace.programs import View, program, slot_bounds
+from kernlb.datapath.xdp.libbpf.kernel_types import enumerators, offsets
+from kernlb.model import AddressKey, parse_service_key
+from kernlb.trace import programs
+from kernlb.trace.programs import FIELDS, Program, View, slot_bounds, wanted_fields
 from kernlb.trace.text_ipvs import LATENCY
 
 KEYS = ("tcp/192.0.2.10:80", "udp/[2001:db8::53]:53", "tcp/192.0.2.10:0")
-DEFINED = re.compile(
-    r"^BPF_(?:PERCPU_|PERF_)?(?:HASH|ARRAY|TABLE|OUTPUT)\((?:\"lru_hash\", .*?, .*?, )?(\w+)", re.M
-)
 ALL = tuple(View)
+OFFSETS = {
+    struct: {field: 8 * at for at, field in enumerate(fields)} for struct, fields in FIELDS.items()
+}
+
+
+def program(views: Collection[View], service: AddressKey | None = None) -> Program:
+    return programs.program(views, OFFSETS, service)
 
 
 @pytest.mark.parametrize("views", [(each,) for each in View] + [ALL, ()], ids=str)
@@ -40,8 +47,28 @@ def test_what_two_views_share_is_there_once() -> None:
 
 
 def test_drops_need_nothing_of_ipvs() -> None:
-    assert "ip_vs.h" not in program((View.DROPS,)).text
+    assert "ip_vs" not in program((View.DROPS,)).text
     assert not program((View.DROPS,)).probes
+    assert wanted_fields((View.DROPS,)).keys() == {"sk_buff", "net_device"}
+
+
+@pytest.mark.parametrize("views", [*((each,) for each in View), ALL], ids=str)
+def test_every_offset_that_is_used_is_defined(views: tuple[View, ...]) -> None:
+    text = program(views).text
+    used = set(re.findall(r"GET\([^()]+, (\w+)\)", text)) - {"field"}
+    used |= set(re.findall(r"OFFSET_(\w+)(?!.*\d$)", text.partition("left_out")[2]))
+    assert used and all(f"#define OFFSET_{each} " in text for each in used)
+
+
+def test_offsets_are_those_of_this_kernel() -> None:
+    """Its types say so, and what is not there is left out."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("this kernel has no BTF")
+    found = offsets({"sk_buff": ("protocol", "head", "nope"), "nothing_of_the_kind": ("at",)})
+    assert found["sk_buff"].keys() == {"protocol", "head"} and not found["nothing_of_the_kind"]
+    assert found["sk_buff"]["head"] % 8 == 0 and found["sk_buff"]["protocol"] % 2 == 0
+    assert enumerators("skb_drop_reason")[2].startswith("SKB_")
+    assert enumerators("nothing_of_the_kind") == {}
 
 
 def test_the_braces_of_a_program_are_even() -> None:
@@ -77,7 +104,7 @@ def test_a_service_is_a_condition_in_the_text(
     source = (
         "#include <stdint.h>\n#include <arpa/inet.h>\n"
         "typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32;\n"
-        "#define __constant_htons(x) htons(x)\n"
+        "#define NETWORK_ORDER(x) htons(x)\n"
         f"{function[0]}\nint main(void) {{ _Alignas(8) u8 a[16] = {{ {octets} }};\n"
         f"return !wants(a, htons({port}), {protocol}); }}\n"
     )

@@ -53,6 +53,7 @@ _FUNCTIONS = {
     "btf__type_by_id": (c_void_p, (c_void_p, c_uint32)),
     "btf__name_by_offset": (c_char_p, (c_void_p, c_uint32)),
     "btf__load_vmlinux_btf": (c_void_p, ()),
+    "btf__load_module_btf": (c_void_p, (c_char_p, c_void_p)),
     "btf__free": (None, (c_void_p,)),
     "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
