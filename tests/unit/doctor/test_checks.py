@@ -17,6 +17,7 @@ ALL = (*balancer.CHECKS, *server.CHECKS)
 UNPROVOKED = {
     "xdp-lro": "no device of a lab has large receive offload",
     "bpf-jit-off": "stock kernels are built so that the JIT cannot be switched off",
+    "backlog-drops": "a lab's packets are taken in one by one",
     "run-estimation-off": "the sysctl is not in all kernels that the labs run on",
     "service-failed": "what a kernel refuses, kernlb refuses before it",
     "datapath-missing": "kernlbd refuses services of a datapath that it has not",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernlb.doctor.daemon import Daemon, Standing
 from kernlb.doctor.drivers import Driver, Drivers
+from kernlb.doctor.host import Queueing
 from kernlb.doctor.network import Link, Network
 from kernlb.doctor.services import Declared
 from kernlb.doctor.sysctls import Sysctls
@@ -25,6 +26,13 @@ def test_a_kernel_that_interprets_bpf() -> None:
     assert found(XDP, Sysctls({name: "0"}))["bpf-jit-off"] == "net.core.bpf_jit_enable is 0"
     assert "bpf-jit-off" not in found(XDP, Sysctls({name: "1"}))
     assert "bpf-jit-off" not in found(Sysctls({name: "0"}))  # IPVS alone
+
+
+def test_backlogs_that_overflowed() -> None:
+    sysctls = Sysctls({"net/core/netdev_max_backlog": "1000"})
+    assert "300 packets did not fit" in found(Queueing(1_000_000, 300), sysctls)["backlog-drops"]
+    assert "backlog-drops" not in found(Queueing(1_000_000_000, 3), sysctls)  # once, long ago
+    assert "backlog-drops" not in found(Queueing(1_000_000, 0), sysctls)
 
 
 def test_rates_that_are_not_counted() -> None:
