@@ -84,7 +84,7 @@ _WISHES = (
     "sources",
     type=ADDRESS,
     multiple=True,
-    help="A balancer that may send tunnels; anybody without. With XDP only. May be repeated.",
+    help="A balancer that may send tunnels, with XDP; without, anybody may. May be repeated.",
 )
 @click.option("--generic", is_flag=True, help="XDP for a driver without native XDP; slow.")
 @click.option("--mtu", type=click.IntRange(1280, 65535), help="Set that of the interface.")

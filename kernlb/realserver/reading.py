@@ -33,7 +33,7 @@ from kernlb.realserver import looking, record, unit
 from kernlb.realserver.host import Host
 from kernlb.realserver.slots import Kind, same
 from kernlb.realserver.wanted import WishError, made_whole
-from kernlb.realserver.wish import Wish
+from kernlb.realserver.wish import Decap, Wish
 
 _SYSCTLS = (
     *(f"net/ipv4/conf/*/{key}" for key in ("rp_filter", "arp_ignore", "arp_announce", "proxy_arp")),
@@ -95,8 +95,19 @@ def _role(asked: Asked, facts: Facts) -> Role:
         wish = made_whole(asked.wish, host)
     except WishError as error:
         raise UnreadError(str(error)) from error
+    if asked.wish.decap is None and wish.tunnelled and _takes_in(wish.interface):
+        wish = replace(wish, decap=Decap.XDP)  # by somebody's choice, whatever devices there are
     prepared = record.read(asked.root) is not None
     return Role(wish, asked.ports, asked.balancers or asked.wish.sources, prepared)
+
+
+def _takes_in(interface: str) -> bool:
+    """Is decap attached there?"""
+    from kernlb.datapath.xdp import decap
+
+    with suppress(OSError):
+        return decap.status(interface) is not None
+    return False
 
 
 def _listeners() -> Listeners:

@@ -51,6 +51,10 @@ def made_whole(wish: Wish, host: Host) -> Wish:
     if host.link(interface) is None:
         raise WishError(f"cannot prepare {interface}: there is no such interface")
     decap = wish.decap
+    if wish.sources and wish.tunnelled:
+        if decap is Decap.DEVICE:
+            raise WishError("cannot tell who sends tunnels by a device: --source needs --decap xdp")
+        decap = Decap.XDP
     if wish.tunnelled and decap is None:
         needed = {module for module, _ in devices(wish)} | set(fou_modules(wish).values())
         decap = Decap.DEVICE if needed <= host.modules | host.loadable else Decap.XDP

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kernlb.doctor.server import CHECKS
-from kernlb.realserver.wish import Decap, Tunnel, Wish
+from kernlb.realserver.wish import Decap, Guard, Tunnel, Wish
 from tests.netns.realserver.conftest import listener
 from tests.netns.realserver.world import (
     CLIENT,
@@ -233,7 +233,7 @@ STORIES = {
 
 @pytest.fixture
 def fine(server: Server, request: pytest.FixtureRequest) -> Server:
-    """Set up as its story wants, and nothing is found."""
+    """Set up as its story wants."""
     prepare(server, request.param.wish)
     return server
 
@@ -246,6 +246,11 @@ def prepare(server: Server, wish: Wish) -> None:
         server.ip(f"route replace default via {PEER}\nroute replace default via {PEER6}")
     else:
         server.setup(wish)
+
+
+@pytest.mark.parametrize("wish", [DSR, XDP, GUE, NAT, replace(XDP, guard=Guard.NFT, mtu=1600)])
+def test_nothing_is_found_on_a_server_that_was_set_up(server: Server, wish: Wish) -> None:
+    prepare(server, wish)
     report = server.check()
     assert not report.found, [each.finding for each in report.found]
     assert not report.not_checked
@@ -302,8 +307,6 @@ def test_a_bare_server_is_told_all_that_it_lacks(server: Server) -> None:
 
 
 def test_guards_of_nftables_are_as_good_as_sysctls(server: Server) -> None:
-    from kernlb.realserver.wish import Guard
-
     prepare(server, replace(DSR, guard=Guard.NFT))
     server.nft("delete table arp kernlb_realserver")
     assert server.found() == {"arp-answers-vip", "arp-announces-vip"}

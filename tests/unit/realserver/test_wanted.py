@@ -58,8 +58,8 @@ def test_a_kernel_without_devices_takes_tunnels_in_by_xdp():
     assert said(tunnel(VIP), host(modules=()))[0] == (
         "decap on eth0 = --address 10.1.0.11 --address fd00:b::11 --gue-port 0"
     )
-    both = wanted(tunnel(VIP, decap=Decap.XDP, sources=(ip_address("10.0.0.2"),)), host())
-    assert "--source 10.0.0.2" in (both[0].value or "")
+    named = wanted(tunnel(VIP, sources=(ip_address("10.0.0.2"),)), host())  # a device cannot tell
+    assert "--source 10.0.0.2" in (named[0].value or "")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def test_a_vip_elsewhere_moves_to_lo():
             "ip address del 192.0.2.10/24 dev eth0",
         ),
         (tunnel(decap=Decap.XDP), host(own=()), "it has no address"),
+        (tunnel(decap=Decap.DEVICE, sources=(VIP,)), host(), "--source needs --decap xdp"),
         (dsr(guard=Guard.NFT), host(own=()), "no IPv4 address to ask from"),
     ],
 )
