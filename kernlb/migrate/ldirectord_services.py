@@ -8,40 +8,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kernlb.migrate.keepalived.values import address, addresses, netmask_prefix, number
+from kernlb.migrate.keepalived.values import netmask_prefix, number
 from kernlb.migrate.ldirectord_checks import Asking, check_of
+from kernlb.migrate.ldirectord_places import place_of, places_of
 from kernlb.migrate.report import Document, Place, Report, Translated, default_name
-from kernlb.model import MAX_FWMARK, MAX_WEIGHT, IPAddress, Scheduler, SchedulerFlag
+from kernlb.model import MAX_FWMARK, MAX_WEIGHT, Scheduler, SchedulerFlag
 
 if TYPE_CHECKING:
     from kernlb.migrate.ldirectord import Setting
 
 FORWARDING = {"gate": "dsr", "masq": "nat", "ipip": "tunnel"}
-# Names of services that stand in such files; others are to be written as numbers.
-PORTS = {
-    "ftp": 21,
-    "ssh": 22,
-    "telnet": 23,
-    "smtp": 25,
-    "domain": 53,
-    "http": 80,
-    "www": 80,
-    "pop3": 110,
-    "nntp": 119,
-    "ntp": 123,
-    "imap2": 143,
-    "imap": 143,
-    "ldap": 389,
-    "https": 443,
-    "submission": 587,
-    "ldaps": 636,
-    "imaps": 993,
-    "pop3s": 995,
-    "radius": 1812,
-    "mysql": 3306,
-    "sip": 5060,
-    "postgresql": 5432,
-}
 MAX_PERSISTENCE = 31 * 24 * 60 * 60
 MAX_THRESHOLD = 2**31 - 1
 
@@ -55,10 +31,6 @@ KNOWN = frozenset(
     }
 )
 
-_WHERE = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z._+-]+?))(?:->\[?(?P<end>[^:\s\]]+)\]?)?"
-    r"(?::(?P<port>[0-9A-Za-z_-]+))?"
-)
 _REAL = re.compile(
     r"(?P<where>\S+)\s+(?P<method>gate|masq|ipip)(?:\s+(?P<weight>[0-9]{1,9}))?"
     r'(?:\s+"(?P<request>.*)"[, ]\s*"(?P<receive>.*)")?'
@@ -111,7 +83,7 @@ class _Service:
                 self._report.lost(protocol.text, "is fwm for a mark", protocol.place)
             self._vip = str(mark)
             return {"fwmark": mark, **({"family": "ipv6"} if self._family == 6 else {})}
-        where, port = _place(head.value)
+        where, port = place_of(head.value)
         if where.version != self._family:
             raise ValueError(f"{where} goes into virtual{'6' if where.version == 6 else ''}")
         if not port:
@@ -231,7 +203,7 @@ class _Service:
                     )
                 if (setting.name == "real6") != (self._family == 6):
                     raise ValueError(f"is real{'6' if self._family == 6 else ''} here")
-                every, port = _places(match["where"])
+                every, port = places_of(match["where"])
                 document = self._server(match, port, setting)
             except ValueError as error:
                 self._report.lost(setting.text, str(error), setting.place)
@@ -283,7 +255,7 @@ class _Service:
             method = method.strip() or "gate"
             if method not in FORWARDING:
                 raise ValueError("must be gate, masq or ipip")
-            at, port = _place(where)
+            at, port = place_of(where)
         except ValueError as error:
             self._report.lost(setting.text, str(error), setting.place)
             return
@@ -294,34 +266,3 @@ class _Service:
             sorry["forwarding"] = FORWARDING[method]
         document["sorry_server"] = sorry
         places[("sorry_server",)] = setting.place
-
-
-def _place(text: str) -> tuple[IPAddress, int]:
-    """One address, and its port: 0 for none."""
-    every, port = _places(text)
-    if len(every) > 1:
-        raise ValueError(f"{text} is several addresses")
-    return every[0], port
-
-
-def _places(text: str) -> tuple[list[IPAddress], int]:
-    match = _WHERE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text} is not address:port")
-    first = match["v6"] or match["host"]
-    try:
-        address(first)
-        every = addresses(f"{first}-{match['end']}" if match["end"] else first)
-    except ValueError as error:
-        raise ValueError(f"{error} (names are not resolved)") from None
-    return every, _port(match["port"] or "")
-
-
-def _port(text: str) -> int:
-    if not text:
-        return 0
-    if text in PORTS:
-        return PORTS[text]
-    if not text.isdigit():
-        raise ValueError(f"{text} is no number of a port")
-    return number(text, 0, 65_535)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from kernlb.migrate.keepalived.checkers import ALPHA, Asked
+from kernlb.migrate.keepalived.checkers import ALPHA
+from kernlb.migrate.keepalived.combining import asked_at, combined, most_common
 from kernlb.migrate.keepalived.keys import Key
 from kernlb.migrate.keepalived.ledger import Ledger
 from kernlb.migrate.keepalived.method import NAT, Method
+from kernlb.migrate.keepalived.policy import health
 from kernlb.migrate.keepalived.real import Real
 from kernlb.migrate.keepalived.values import netmask_prefix
 from kernlb.migrate.keepalived.virtual import PERSISTENCE, Virtual
 from kernlb.migrate.report import Document, Place, Report, Translated, default_name
 
-MAX_ITEMS = 16  # checks of one server
 FAMILIES = {4: "ipv4", 6: "ipv6"}
 _HASHED = ("sh", "mh")
 _UNUSED = "IPVS takes no notice of this port: a service on every port keeps the client's"
@@ -79,7 +79,7 @@ class _Service:
                 alphas.setdefault(any(each.alpha for each in asked), real)
             weight = virtual.weight if real.weight is None else real.weight
             method = real.method or self._method
-            found.append(_Server(real, method, weight, self._check(asked)))
+            found.append(_Server(real, method, weight, combined(asked, self._report)))
         alone = not alphas and bool(virtual.defaults.alpha)
         self._alpha, self._inhibit = True in alphas or alone, True in inhibits
         if len(alphas) > 1:
@@ -90,24 +90,6 @@ class _Service:
             why = "goes for the service as a whole (health.on_down): all its servers stay"
             self._report.changed("inhibit_on_failure", why, inhibits[True].by.place)
         return found
-
-    def _check(self, asked: list[Asked]) -> Document | str:
-        if not asked:
-            return "none"
-        items: list[Document] = []
-        for each in asked:
-            items.extend(item for item in each.items if item not in items)
-        if len(items) > MAX_ITEMS:
-            why = f"a server is asked {MAX_ITEMS} things at most: {len(items) - MAX_ITEMS} are not"
-            self._report.lost(asked[-1].by.text, why, asked[-1].by.place)
-            items = items[:MAX_ITEMS]
-        timings = [each.timing for each in asked]
-        quickest = min(timings, key=lambda timing: (timing.interval, timing.timeout))
-        if len(set(timings)) > 1:
-            why = "all checks of a server have one timing: that of the most frequent"
-            self._report.changed(asked[0].by.text, why, asked[0].by.place)
-        what = items[0] if len(items) == 1 else {"all": items}
-        return {**what, **quickest.document()}
 
     def _common(self, keys: tuple[Key, ...]) -> Document:
         """What the documents of all keys say alike, without their keys."""
@@ -121,42 +103,11 @@ class _Service:
             if flag not in flags:
                 why = f"{flag} does not go with scheduler {scheduler}"
                 self._report.lost(flag, why, virtual.by.place)
-        common |= self._health()
+        total = sum(server.weight for server in self._servers)
+        common["health"] = health(virtual, total, self._alpha, self._inhibit, self._report)
         if virtual.labels:
             common["labels"] = dict(virtual.labels)
         return common
-
-    def _health(self) -> Document:
-        virtual = self._virtual
-        health: Document = {"initial": "wait" if self._alpha else "up"}
-        if self._inhibit:
-            health["on_down"] = "inhibit"
-        total = sum(server.weight for server in self._servers)
-        quorum, hysteresis = 1, 0
-        if virtual.quorum is not None:
-            quorum = virtual.quorum[0]
-            if quorum > total:
-                why = f"the servers weigh {total} together: that is the quorum, as keepalived's is"
-                self._report.note(virtual.quorum[1].text, why, virtual.quorum[1].place)
-                quorum = max(total, 1)
-        if virtual.hysteresis is not None:
-            hysteresis, by = virtual.hysteresis
-            if hysteresis >= quorum:
-                why = f"is less than the quorum: {quorum - 1} here, as in keepalived"
-                self._report.note(by.text, why, by.place)
-                hysteresis = quorum - 1
-            if quorum + hysteresis > total > 0:
-                why = f"no more than {total} can be good: the quorum is regained there"
-                self._report.changed(by.text, why, by.place)
-        health["damping"] = False
-        # keepalived loses it below quorum - hysteresis and has it again at quorum + hysteresis
-        lower = quorum - hysteresis
-        upper = min(quorum + hysteresis, max(total, 1))
-        if lower != 1:
-            health["quorum"] = lower
-        if upper > lower:
-            health["hysteresis"] = upper - lower
-        return {"health": health}
 
     def _document(self, key: Key, common: Document) -> tuple[Document, dict[Any, Place]]:
         virtual = self._virtual
@@ -180,7 +131,7 @@ class _Service:
         if usual.tunnel:
             document["tunnel"] = usual.tunnel
         checks = {id(server): self._check_at(server, key) for server in servers}
-        document["check"] = _most(list(checks.values()))
+        document["check"] = most_common(list(checks.values()))
         document["health"] = common["health"]
         places: dict[Any, Place] = {}
         self._add_sorry(document, places, key, family, usual)
@@ -246,8 +197,8 @@ class _Service:
             return server.check
         items = server.check.get("all")
         if items is None:
-            return _asked_at(server.check, real.port)
-        return {**server.check, "all": [_asked_at(item, real.port) for item in items]}
+            return asked_at(server.check, real.port)
+        return {**server.check, "all": [asked_at(item, real.port) for item in items]}
 
     def _server(self, server: _Server, key: Key, usual: Method) -> Document:
         real = server.real
@@ -331,17 +282,3 @@ class _Service:
         if (why, place.line) not in self._told:
             self._told.add((why, place.line))
             self._report.lost(text, why, place)
-
-
-def _asked_at(item: Document, port: int) -> Document:
-    if item["type"] in ("icmp", "exec") or "port" in item:
-        return item
-    return {"type": item["type"], "port": port, **item}
-
-
-def _most(checks: list[Document | str]) -> Document | str:
-    """The check that most servers have."""
-    if not checks:
-        return "none"
-    by_text = {json.dumps(check): check for check in checks}
-    return by_text[Counter(map(json.dumps, checks)).most_common(1)[0][0]]
