@@ -22,7 +22,7 @@ from tests.netns.traffic.wait import wait_for
 
 pytestmark = pytest.mark.ipvs
 
-SERVICES = 200
+SERVICES = int(os.environ.get("KERNLB_RULES", "200"))
 LISTINGS = ("", "--stats", "--rate", "--thresholds", "--persistent-conn", "--tun-info", "--exact")
 
 
