@@ -27,6 +27,7 @@ OPENING = """\
 | 2 | the command line is wrong: nothing was sent |
 | 3 | `plan` shows changes |
 | 4 | the daemon cannot be reached |
+| 5 | `wait`: the condition did not hold in time |
 
 In JSON a member that has its default value (0, empty, false, null) may be left out.
 """
