@@ -311,8 +311,10 @@ int BPF_PROG(leave, struct xdp_buff *xdp, int verdict)
 	now->seen.ifindex = xdp->rxq->dev->ifindex;
 	now->seen.queue = xdp->rxq->queue_index;
 	now->seen.verdict = verdict;
-	if (bpf_ringbuf_output(&ring, now, sizeof(now->seen) + before + after, 0))
+	if (bpf_ringbuf_output(&ring, now, sizeof(now->seen) + before + after, 0)) {
 		__sync_fetch_and_add(&counts.lost, 1);
+		__sync_fetch_and_add(&counts.taken, -1); /* another may have its place */
+	}
 	return 0;
 }
 

@@ -30,7 +30,7 @@ FIELDS = {
     "net_device": ("ifindex",),
     "ip_vs_conn": (
         *("af", "daf", "caddr", "vaddr", "daddr", "cport", "vport", "dport", "protocol"),
-        *("flags", "state", "fwmark", "in_pkts", "rcu_head"),
+        *("flags", "state", "fwmark", "in_pkts", "callback_head"),  # a macro renames rcu_head
     ),
     "ip_vs_service": ("af", "protocol", "fwmark", "scheduler"),
     "ip_vs_scheduler": ("name",),

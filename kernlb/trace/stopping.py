@@ -10,14 +10,17 @@ from types import FrameType
 
 @contextmanager
 def until_stopped() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT, SIGTERM or SIGHUP came meanwhile; they end nothing by themselves."""
+    """Whether SIGINT, SIGTERM or SIGHUP came meanwhile; they end nothing by themselves.
+
+    What was ignored (nohup) stays ignored."""
     came: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         came.append(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
+    heard = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: bool(came)
     finally:

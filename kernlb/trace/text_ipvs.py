@@ -230,7 +230,7 @@ static inline void tell_begin(void *ctx, struct event *event, void *cp)
 /* It runs once for a connection, when its last user has let it go. */
 int conn_ends(struct pt_regs *ctx, void *head)
 {
-    void *cp = head - OFFSET_ip_vs_conn_rcu_head;
+    void *cp = head - OFFSET_ip_vs_conn_callback_head;
     struct event event = {};
     u64 *since;
 
