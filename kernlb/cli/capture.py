@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from kernlb import __version__
-from kernlb.cli.arguments import ServiceName
+from kernlb.cli.arguments import ParamType, ServiceName
 from kernlb.cli.console import DONE, Console, pass_console
 from kernlb.cli.lazy import Command
 from kernlb.cli.render import mebibytes, printable
@@ -25,7 +25,7 @@ ONLY = {"drop": (0, 1), "pass": (2,), "forward": (3, 4)}  # enum xdp_action
 STDOUT = Path("-")
 
 
-class _Addresses(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class _Addresses(ParamType):
     """An address, or a network in CIDR notation."""
 
     name = "address[/prefix]"
@@ -39,7 +39,7 @@ class _Addresses(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(str(error), param, ctx)
 
 
-class _Sample(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class _Sample(ParamType):
     name = "1/n"
 
     def convert(
