@@ -99,7 +99,7 @@ class Chromium:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, target, session)
-        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
         page.resize(width, height)
         page.go(url)
@@ -184,8 +184,11 @@ class Page:
         self.run(f"new Promise((done) => setTimeout(done, {seconds * 1000}))")
 
     def text(self, selector: str = "body") -> str:
-        """What is to be read there."""
-        found: str = self.run(f"document.querySelector({json.dumps(selector)}).innerText")
+        """What is to be read there; nothing where it is not shown."""
+        found: str = self.run(
+            f"[document.querySelector({json.dumps(selector)})]"
+            ".map((each) => (each.checkVisibility() ? each.innerText : ''))[0]"
+        )
         return found
 
     def texts(self, selector: str) -> list[str]:
@@ -241,8 +244,15 @@ class Page:
         )
         return base64.b64decode(answer["data"])
 
+    def effort(self) -> float:
+        """Processor time of the page's main thread so far, in milliseconds."""
+        self.call("Performance.enable", timeDomain="threadTicks")
+        metrics = self.call("Performance.getMetrics")["metrics"]
+        return 1000.0 * next(e["value"] for e in metrics if e["name"] == "TaskDuration")
+
     def tree(self) -> list[Json]:
         """What assistive technology is told."""
+        self.call("Accessibility.enable")
         nodes: list[Json] = self.call("Accessibility.getFullAXTree")["nodes"]
         return nodes
 

@@ -10,6 +10,8 @@ const RETRY = 1.5; // seconds after a failure
 const SPACING = 0.5; // seconds between two readings, at least
 const SHARE = 3; // and this many times what the last one took
 
+const OVERDUE = "the next reading is overdue";
+
 const seconds = () => performance.now() / 1000;
 
 export class Feed {
@@ -104,7 +106,7 @@ export class Feed {
     if (this.paused) return { state: "paused", age, error: "" };
     if (this.error) return { state: "lost", age, error: this.error };
     const patience = 2 * this.interval + 3;
-    if (Math.min(age, now - this.watching) > patience) return { state: "lost", age, error: "no answer" };
+    if (Math.min(age, now - this.watching) > patience) return { state: "lost", age, error: OVERDUE };
     return { state: this.heard === null ? "waiting" : "live", age, error: "" };
   }
 }

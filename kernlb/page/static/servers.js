@@ -29,6 +29,7 @@ export function serversOf() {
   const element = make("div", { class: "servers" }, note, make("div", { class: "wide" }, made.element), more);
   let bound = STEP;
   let last = [];
+  let full = 1; // share that a whole bar stands for
   more.addEventListener("click", () => {
     bound += STEP;
     update(...last);
@@ -42,8 +43,8 @@ export function serversOf() {
     show(note, said !== "");
     show(made.element, service.servers.length > 0);
     const shown = service.servers.slice(0, bound);
-    const full = Math.max(...shown.map((each) => Math.max(each.promised, each.received ?? 0)), 1e-9) * 1.1;
-    sync(made.body, shown, (server) => server.server, serverRow.bind(null, () => [last[1], full]));
+    full = Math.max(...shown.map((each) => Math.max(each.promised, each.received ?? 0)), 1e-9) * 1.1;
+    sync(made.body, shown, (server) => server.server, () => serverRow(() => [last[1], full]));
     show(more, service.servers.length > bound);
   }
   return { element, update };
