@@ -7,7 +7,7 @@ only called dropped where no such rule could have saved it, so that findings are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from kernlb.model import IPAddress
@@ -194,11 +194,25 @@ def _equal(value: Value, known: object) -> bool:
     return value == known
 
 
-def untracked(packet: Packet, rules: Ruleset) -> bool:
-    """True if a rule at prerouting may take the packet out of conntrack."""
-    asked = replace(packet, state=None)
-    return any(
-        rule.verdict == "notrack" and _matches(rule, asked) is not False
-        for chain in rules.base(("prerouting",), packet)
-        for rule, _ in rules._flat(chain, asked)
-    )
+_IPTABLES = {"saddr": "-s", "daddr": "-d"}
+_NUMBERS = {"ipip": "4", "ipv6": "41", "gre": "47"}  # names differ among programs
+
+
+def letting(fate: Fate, packet: Packet) -> str:
+    """The command that lets such packets pass where one was dropped, before all other rules."""
+    chain = fate.chain
+    ports = {name: number for name in ("sport", "dport") if (number := getattr(packet, name))}
+    ends = {"saddr": packet.saddr, "daddr": None if packet.saddr else packet.daddr}
+    known = {name: address for name, address in ends.items() if address is not None}
+    l4 = _NUMBERS.get(packet.l4 or "", packet.l4)
+    if chain.name.isupper():  # iptables' own chains, be it by nft or not
+        words = [f"{_IPTABLES[name]} {address}" for name, address in known.items()]
+        words += [f"-p {l4}"] if l4 else []
+        words += [f"--{name} {number}" for name, number in ports.items()]
+        program = "iptables" if packet.family == "ip" else "ip6tables"
+        return f"{program} -t {chain.table} -I {chain.name} {' '.join(words)} -j ACCEPT"
+    words = [f"{packet.family} {name} {address}" for name, address in known.items()]
+    words += [f"{l4} {name} {number}" for name, number in ports.items()]
+    if l4 and not ports:
+        words.append(f"meta l4proto {l4}")
+    return f"nft insert rule {chain} {' '.join(words)} accept"

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from kernlb.doctor.facts import Facts
 from kernlb.doctor.finding import Check, Finding, Severity
-from kernlb.doctor.netfilter import Fate, Packet, Ruleset
+from kernlb.doctor.netfilter import Fate, Packet, Ruleset, letting
 from kernlb.doctor.network import Ways
 from kernlb.doctor.services import Declared, Service
 from kernlb.doctor.sysctls import Sysctls
@@ -60,7 +60,7 @@ def _drops_requests(facts: Facts) -> Iterator[Finding]:
     rules = facts[Ruleset]
     for service, key in _services(facts):
         if (fate := rules.drops(_IN, _request(key, "new"), _BEFORE_IPVS)) is not None:
-            yield _dropped(service, f"connections to {key}", fate, "input")
+            yield _dropped(service, f"a connection to {key}", fate, _request(key, "new"))
 
 
 def _drops_replies(facts: Facts) -> Iterator[Finding]:
@@ -72,7 +72,8 @@ def _drops_replies(facts: Facts) -> Iterator[Finding]:
                 for state in ("established", "new", "invalid")
             ]
             if fates[0] is not None and all(fates):
-                yield _dropped(service, f"answers of {server.key}", fates[0], "forward")
+                packet = _reply(facts, server, key, "established")
+                yield _dropped(service, f"an answer of {server.key}", fates[0], packet)
                 break
 
 
@@ -86,7 +87,8 @@ def _drops_forwarded(facts: Facts) -> Iterator[Finding]:
                 for state in ("established", "new", "invalid")
             ]
             if fates[0] is not None and all(fates):
-                yield _dropped(service, f"what is sent to {server.key}", fates[0], "output")
+                packet = _sent(server, key, "new", None)
+                yield _dropped(service, f"what is sent to {server.key}", fates[0], packet)
                 break
 
 
@@ -106,9 +108,9 @@ def _sent(server: RealServer, key: AddressKey, state: str, oif: str | None) -> P
     )
 
 
-def _dropped(service: Service, what: str, fate: Fate, hook: str) -> Finding:
-    remedy = f"nft insert rule {fate.chain} HOW-TO-KNOW-THE-SERVICE accept (hook {hook})"
-    return Finding(f"service {service.name}", f"{what} are dropped by: {fate}", (remedy,))
+def _dropped(service: Service, what: str, fate: Fate, packet: Packet) -> Finding:
+    evidence = f"{what} is dropped by: {fate}"
+    return Finding(f"service {service.name}", evidence, (letting(fate, packet),))
 
 
 def _invalid(facts: Facts) -> Iterator[Finding]:
@@ -119,22 +121,18 @@ def _invalid(facts: Facts) -> Iterator[Finding]:
     for service, key in _services(facts):
         if informed and all(each.forwarding is Forwarding.NAT for each in service.servers):
             continue
-        request = _request(key, "invalid")
-        fate = rules.drops(_IN, request, _BEFORE_IPVS)
-        if fate is not None and rules.drops(_IN, replace(request, state="new"), _BEFORE_IPVS):
-            fate = None  # drops-requests says so already
+        packet = _request(key, "invalid")
+        fate = rules.drops(_IN, packet, _BEFORE_IPVS)
+        if fate is not None and rules.drops(_IN, replace(packet, state="new"), _BEFORE_IPVS):
+            fate = None  # filter-drops-requests says so already
         for server in service.forwards(Forwarding.NAT) if fate is None and not informed else ():
             reply = _reply(facts, server, key, "invalid")
             if rules.drops(_BACK, replace(reply, state="established"), _BEFORE_REPLY) is None:
-                fate = fate or rules.drops(_BACK, reply, _BEFORE_REPLY)
+                fate, packet = rules.drops(_BACK, reply, _BEFORE_REPLY), reply
+                break
         if fate is not None:
-            remedy = (
-                f"nft insert rule {fate.chain} ip daddr {key.address} accept"
-                if key.address.version == 4
-                else f"nft insert rule {fate.chain} ip6 daddr {key.address} accept"
-            )
             evidence = f"{fate}; net.ipv4.vs.conntrack is {int(informed)}"
-            yield Finding(f"service {service.name}", evidence, (remedy,))
+            yield Finding(f"service {service.name}", evidence, (letting(fate, packet),))
 
 
 def _untranslated(facts: Facts) -> Iterator[Finding]:

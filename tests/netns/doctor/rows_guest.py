@@ -304,8 +304,8 @@ OBJECTS = rows(
         sysctl("net.ipv4.ip_forward", "0", "1"),
         fix=True,
     ),
-    row("filter-drops-requests", f"tcp/{NAT}:80 are dropped by: policy drop", ruleset(DROPPING)),
-    row("filter-drops-replies", "answers of 10.1.0.11:80", commands("true", "true")),
+    row("filter-drops-requests", f"tcp/{NAT}:80 is dropped by: policy drop", ruleset(DROPPING)),
+    row("filter-drops-replies", "an answer of 10.1.0.11:80", commands("true", "true")),
     row("filter-drops-forwarded", "what is sent to 10.1.0.12:80", commands("true", "true")),
     row("nat-by-default-route", "11.1.0.11 via 10.1.0.254", by_default),
     row(

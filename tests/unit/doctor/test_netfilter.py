@@ -12,7 +12,7 @@ from kernlb.doctor.netfilter import Chain, Match, Packet, Rule, Ruleset
 from kernlb.doctor.services import Declared
 from kernlb.doctor.sysctls import Sysctls
 from kernlb.model import DatapathKind, Forwarding
-from tests.unit.doctor.made import SERVER, VIP, found, service
+from tests.unit.doctor.made import SERVER, VIP, found, look, service
 
 WEB = Packet(VIP, l4="tcp", dport=80, state="new")
 ANY = (Match(""),)  # it may match or not
@@ -165,3 +165,14 @@ def test_answers_that_are_dropped_in_any_state_are_the_filters_doing() -> None:
     tests = (Match("saddr", (netfilter.ip_network(f"{SERVER}/32"),)),)
     rules = Ruleset((chain(Rule("no answers", tests, "drop"), hook="forward"),))
     assert "no answers" in found(rules)["filter-drops-replies"]
+
+
+def test_the_remedy_is_a_command_for_these_packets() -> None:
+    def remedy(rules: Ruleset) -> str:
+        (one,) = [e for e in look(rules).found if e.check.id == "filter-drops-requests"]
+        return one.finding.commands[0]
+
+    shut = Ruleset((chain(policy="drop"),))
+    assert remedy(shut) == "nft insert rule inet filter in ip daddr 192.0.2.10 tcp dport 80 accept"
+    saved = Ruleset(tuple(iptables.parse("*filter\n:INPUT DROP [0:0]\n", "ip")))
+    assert remedy(saved) == "iptables -t filter -I INPUT -d 192.0.2.10 -p tcp --dport 80 -j ACCEPT"
