@@ -47,6 +47,15 @@ def devices(wish: Wish) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def takes_ipv4(wish: Wish) -> tuple[str, ...]:
+    """Those devices from which packets of IPv4 come."""
+    if 4 not in wish.versions:
+        return ()
+    kind = Tunnel.GRE if wish.tunnel is Tunnel.GRE else Tunnel.IPIP
+    found = [TUNNEL_DEVICES[kind.value, 4, outer][1] for outer in wish.outer(4)]
+    return tuple(dict.fromkeys(found))
+
+
 def fou_modules(wish: Wish) -> dict[int, str]:
     """The modules that gue needs, by the family outside."""
     if wish.tunnel is not Tunnel.GUE:

@@ -17,7 +17,7 @@ from kernlb.realserver import rules, unit
 from kernlb.realserver.host import Host
 from kernlb.realserver.plan import Want
 from kernlb.realserver.slots import Kind, Slot
-from kernlb.realserver.tunnels import MADE, devices, fou_modules, segment
+from kernlb.realserver.tunnels import MADE, devices, fou_modules, segment, takes_ipv4
 from kernlb.realserver.wish import AUTO, Decap, Guard, Tunnel, Wish
 
 LOOSE = "2"  # rp_filter: the larger of the device's and of conf.all counts, and 2 is the largest
@@ -83,7 +83,8 @@ def _way_in(wish: Wish, host: Host) -> Iterator[Want]:
                 raise WishError(f"cannot make {MADE}: {wish.interface} has no IPv6 address")
             value = f"type ip6tnl mode any local {local} remote ::"
             yield Want(Slot(Kind.LINK, device), value)
-        yield Want(Slot(Kind.SYSCTL, conf_name(4, device, "rp_filter")), LOOSE, _lenient(host))
+        if device in takes_ipv4(wish):
+            yield Want(Slot(Kind.SYSCTL, conf_name(4, device, "rp_filter")), LOOSE, _lenient(host))
         yield Want(Slot(Kind.UP, device), "up")
     for version in fou_modules(wish):
         yield Want(Slot(Kind.FOU, str(wish.port), str(version)), "gue")
@@ -154,13 +155,25 @@ def fitting(wish: Wish, host: Host, version: int) -> int:
 
 
 def _addresses(wish: Wish, host: Host) -> Iterator[Want]:
+    unpacking = takes_ipv4(wish) if wish.decap is Decap.DEVICE else ()
     for vip in wish.vips:
         for held in host.network.holding(vip):
-            if held.interface != LOOPBACK:
+            if _tells(held.interface, host):
                 _check_movable(held, host)
                 yield Want(Slot(Kind.ADDRESS, str(vip), held.interface), None)
     for vip in wish.vips:
         yield Want(Slot(Kind.ADDRESS, str(vip), LOOPBACK), str(vip.max_prefixlen))
+    # Even a lenient rp_filter drops what comes in by a device that has no IPv4 address at all:
+    # net/ipv4/fib_frontend.c, __fib_validate_source, no_addr.
+    first = next((vip for vip in wish.vips if vip.version == 4), None)
+    for device in unpacking:
+        yield Want(Slot(Kind.ADDRESS, str(first), device), "32")
+
+
+def _tells(interface: str, host: Host) -> bool:
+    """Would it answer ARP for an address on it?"""
+    link = host.link(interface)
+    return link is not None and link.ethernet and link.kind != "dummy" and interface != LOOPBACK
 
 
 def _check_movable(held: Held, host: Host) -> None:

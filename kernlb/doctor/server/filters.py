@@ -55,7 +55,8 @@ def _drops_tunnels(facts: Facts) -> Iterator[Finding]:
     for end in _ends(facts):
         sources = [each for each in role.balancers if each.version == end.version]
         for source in sources or (None,):
-            port = role.wish.port if role.wish.tunnel is Tunnel.GUE else None
+            # ipip and gre have no ports: no rule about one is about them
+            port = role.wish.port if role.wish.tunnel is Tunnel.GUE else 0
             packet = Packet(end, source, _outer(role, end), port, iif=role.interface)
             if fate := facts[Ruleset].drops(_IN, packet):
                 yield Finding(str(end), f"{_outer(role, end)} is dropped by: {fate}")

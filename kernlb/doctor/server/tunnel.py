@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_interface
 
 from kernlb.doctor.facts import Facts
 from kernlb.doctor.finding import Check, Finding, Severity
 from kernlb.doctor.network import Network
-from kernlb.doctor.ops import LoadModule, SetSysctl, SetUp, written
+from kernlb.doctor.ops import AddAddress, LoadModule, SetSysctl, SetUp, written
 from kernlb.doctor.server import guards
 from kernlb.doctor.server.role import Kernel, Role
 from kernlb.doctor.sysctls import Sysctls, conf_name
-from kernlb.realserver.tunnels import FALLBACK_DEVICES, devices, fou_modules, segment
+from kernlb.realserver.tunnels import (
+    FALLBACK_DEVICES,
+    devices,
+    fou_modules,
+    segment,
+    takes_ipv4,
+)
 
 _DEFAULT_SEGMENT = {4: 40, 6: 60}  # below the MTU, without a limit
 
@@ -50,11 +57,16 @@ def _no_port(facts: Facts) -> Iterator[Finding]:
 
 def _strict(facts: Facts) -> Iterator[Finding]:
     role, network, sysctls = facts[Role], facts[Network], facts[Sysctls]
-    for _, device in devices(role.wish) if role.by_device and role.of(4) else ():
+    for device in takes_ipv4(role.wish) if role.by_device else ():
         value, name = sysctls.larger(device, "rp_filter")
-        if network.link(device) is not None and value == 1:
-            fix = SetSysctl(conf_name(4, device, "rp_filter"), "2")
-            yield Finding(device, f"{written(name)} is 1", fix=(fix,))
+        addressed = any(h.interface == device and h.ip.version == 4 for h in network.addresses)
+        if network.link(device) is None or not value or (value == 2 and addressed):
+            continue
+        lenient = (SetSysctl(conf_name(4, device, "rp_filter"), "2"),) if value == 1 else ()
+        vip = ip_interface(f"{role.of(4)[0]}/32")
+        address = () if addressed else (AddAddress(vip, device),)
+        without = "" if addressed else f", and {device} has no IPv4 address"
+        yield Finding(device, f"{written(name)} is {value}{without}", fix=(*lenient, *address))
 
 
 def _forwards(facts: Facts) -> Iterator[Finding]:
@@ -128,10 +140,11 @@ CHECKS = (
     Check(
         id="rp-filter-on-tunnel",
         severity=Severity.ERROR,
-        means="Strict reverse path filtering on the device that takes tunnels in.",
+        means="Reverse path filtering on the device that takes tunnels in.",
         why="Answers do not leave by the tunnel's device, so the kernel drops what it unpacked, in "
-        "silence. The larger of the device's and conf.all's rp_filter counts; 2 is lenient.",
-        remedy="sysctl -w net.ipv4.conf.tunl0.rp_filter=2",
+        "silence. The larger of the device's and conf.all's rp_filter counts; 2 is lenient, but "
+        "drops as well where the device has no IPv4 address.",
+        remedy="sysctl -w net.ipv4.conf.tunl0.rp_filter=2; ip addr add VIP/32 dev tunl0",
         find=_strict,
     ),
     Check(

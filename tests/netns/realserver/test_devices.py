@@ -92,10 +92,11 @@ BREAKING: dict[str, tuple[str, Callable[[Server], object]]] = {
     "tunnel-device-down": ("ipip", lambda server: server.ip("link set tunl0 down")),
     "rp-filter-on-tunnel": (
         "ipip",
-        lambda server: (
+        lambda server: [
             server.sysctl("net/ipv4/conf/all/rp_filter", "1"),
             server.sysctl("net/ipv4/conf/tunl0/rp_filter", "0"),
-        ),
+            server.run("ip", "addr", "flush", "dev", "tunl0"),
+        ],
     ),
     "fou-port-missing": (
         "gue",
@@ -132,7 +133,8 @@ def test_what_is_broken_is_found_and_no_client_is_answered(
             assert answered(lab, vip)
     finally:
         server.sysctl("net/ipv4/ip_forward", "0")
-        server.sysctl("net/ipv4/conf/all/rp_filter", "0")
+        for device in ("all", "tunl0"):
+            server.sysctl(f"net/ipv4/conf/{device}/rp_filter", "0")
         server.run("nft", "delete table inet f", check=False)
         server.run("ip", "fou", "del", "port", "7000", check=False)
 

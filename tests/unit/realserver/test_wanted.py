@@ -44,6 +44,14 @@ def test_a_tunnel_is_taken_in_by_the_device_of_its_families():
     assert {"state of gre0 = up", "state of ip6gre0 = up"} <= set(gre)
 
 
+def test_a_device_that_unpacks_ipv4_has_an_address_or_a_lenient_filter_would_drop():
+    assert "address 192.0.2.10 on tunl0 = 32" in said(tunnel(VIP, VIP6), host())
+    tunl0 = Link(3, "tunl0", "ipip", ethernet=False)
+    there = host(held("192.0.2.10/32", "tunl0"), links=(LO, ETH0, tunl0))
+    for wish in (tunnel(VIP), dsr(VIP)):  # nobody asks for an address there
+        assert not [s for s in said(wish, there) if s.endswith("None")]
+
+
 def test_gue_is_a_port_in_front_of_the_device():
     four = said(tunnel(VIP, tunnel=Tunnel.GUE, port=7000), host())
     assert {"module fou = loaded", "state of tunl0 = up", "fou port 7000 (IPv4) = gue"} <= set(four)
