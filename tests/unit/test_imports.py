@@ -218,6 +218,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
     ("kernlb.cli.quick", "kernlb.control.wire"): "the client's types cost more than the rest",
+    ("kernlb.cli.manual", "kernlb.daemon"): "its options are in the manual, made when packaging",
     ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",
     ("kernlb.cli.capture", "kernlb.datapath.xdp.*"): "a capture needs no daemon",
     ("kernlb.cli.xdp", "kernlb.config*"): "`kernlb xdp` needs no daemon",
