@@ -13,7 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kernlb.migrate.keepalived.definitions import DefinitionError, Definitions, definition, loop
+from kernlb.migrate.keepalived.definitions import (
+    MAX_TEXT,
+    DefinitionError,
+    Definitions,
+    definition,
+    loop,
+)
 from kernlb.migrate.keepalived.files import Files
 from kernlb.migrate.keepalived.words import BLANK, decomment
 from kernlb.migrate.report import MigrationError, Place, Report
@@ -105,6 +111,9 @@ class Lines:
         self._defined.set(name, tuple(line for line in body if line), long=True)
 
     def _readable(self, raw: bytes, place: Place) -> str:
+        if len(raw) > MAX_TEXT:
+            self._report.lost(repr(raw[:60]), f"a line of {len(raw)} bytes is ignored", place)
+            return ""
         if b"\0" in raw:
             self._report.lost(repr(raw[:60]), "a line with a NUL byte is ignored", place)
             return ""

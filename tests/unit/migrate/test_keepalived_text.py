@@ -192,3 +192,27 @@ def test_any_bytes_are_read_or_refused_in_one_sentence(content: bytes) -> None:
         read(content)
     except MigrationError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x " * 100_000,
+        '"' * 100_000,
+        "{}" * 30_000,
+        "$A=1\n" + "$A " * 20_000,
+        "include " + "{a,b}" * 40,
+        "@here " * 10_000 + "x",
+        "\\" * 60_000,
+        virtual_server("", "", "HTTP_GET {\nurl {\npath /\nregex " + "(" * 5_000 + "\n}\n}"),
+        virtual_server("", "", "HTTP_GET {\nurl {\npath /\nregex (a{1,65535}){1,65535}\n}\n}"),
+        "virtual_server_group g {\n10.0.0.0/8 80\n}\nvirtual_server group g {\n}\n",
+        "~LST(A, " + ",".join(map(str, range(10_000))) + ") x ${A}",
+    ],
+    ids=range(11),
+)
+def test_what_is_made_to_be_dear_is_read_or_refused_all_the_same(text: str) -> None:
+    try:
+        read(text)
+    except MigrationError as error:
+        assert str(error).startswith("/etc/keepalived.conf:")
