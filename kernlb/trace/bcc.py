@@ -21,6 +21,7 @@ from kernlb.trace.programs import Program
 
 _CHILD = Path(__file__).with_name("bcc_child.py")
 _PYTHON = "/usr/bin/python3"  # of the distribution, whose package bcc is
+_PACKAGES = ("lib/python3/dist-packages/bcc", "lib*/python3.*/site-packages/bcc")
 _KHEADERS = Path("/sys/kernel/kheaders.tar.xz")  # CONFIG_IKHEADERS, where bcc looks too
 _PATIENCE = 10.0  # seconds for its end
 
@@ -51,13 +52,11 @@ def missing() -> str:
 
 
 def _python_with_bcc() -> str | None:
+    """Ours, or the distribution's; by where packages lie, for starting it takes a while."""
     if find_spec("bcc") is not None:
         return sys.executable
-    look = "import sys, importlib.util as u; sys.exit(u.find_spec('bcc') is None)"
-    with suppress(OSError, subprocess.TimeoutExpired):
-        if subprocess.run([_PYTHON, "-Ic", look], timeout=_PATIENCE).returncode == 0:
-            return _PYTHON
-    return None
+    there = any(True for pattern in _PACKAGES for _ in Path("/usr").glob(pattern))
+    return _PYTHON if there and Path(_PYTHON).exists() else None
 
 
 class Probes:
