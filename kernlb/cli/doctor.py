@@ -112,8 +112,7 @@ def _ask(console: Console, config: Path) -> tuple[Daemon, Declared | None]:
         faults = tuple(map(fault_text, status.faults))
         views = client.services_in_full()
     except ControlError as error:
-        return daemon.silent(error.problem.title, client.path, refusing=False), None
+        return daemon.silent(error.problem.title, client.path), None
     except DaemonUnreachableError as error:
-        refusing = isinstance(error.__cause__, ConnectionRefusedError)
-        return daemon.silent(str(error), client.path, refusing=refusing), None
+        return daemon.silent(str(error), client.path, error.__cause__), None
     return seen, declarations.from_daemon(views, seen.withdrawn, faults, config)

@@ -20,12 +20,14 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Daemon:
     """Times in seconds since the epoch, spans in seconds. ``why``: the sentence of the client where
-    nobody answered. ``refusing``: there is a socket, and nobody behind it."""
+    nobody answered. ``refusing``: there is a socket, and nobody behind it.
+    ``denied``: it is not known, as this user may not ask."""
 
     answers: bool
     socket: str
     why: str = ""
     refusing: bool = False
+    denied: bool = False
     version: str = ""
     pid: int = 0
     started: float = 0.0

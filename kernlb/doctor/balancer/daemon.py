@@ -23,6 +23,8 @@ _RANGE = "net/ipv4/ip_local_port_range"
 
 def _silent(facts: Facts) -> Iterator[Finding]:
     daemon = facts[Daemon]
+    if daemon.denied:
+        raise UnreadError(daemon.why)
     if not daemon.answers and (services := facts[Declared].services):
         evidence = f"{daemon.why}; {len(services)} declared services"
         yield Finding("kernlbd", evidence, ("systemctl start kernlbd",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 
 from kernlb.doctor.facts import Facts
@@ -16,6 +15,7 @@ _BACKLOG = "net/core/netdev_max_backlog"
 _DROPPED = 1e-4  # of what was taken in
 _ROOM = 16 << 20  # bytes
 _NEAR = 0.9
+_OTHERS_WRITE, _OTHERS_READ = 0o002, 0o004
 
 
 def _softnet(facts: Facts) -> Iterator[Finding]:
@@ -67,16 +67,16 @@ def _missing(facts: Facts) -> Iterator[Finding]:
 
 def _writable(facts: Facts) -> Iterator[Finding]:
     for place in facts[Places].all:
-        if place.what != "socket" and place.is_there and place.mode & stat.S_IWOTH:
-            mode = stat.S_IMODE(place.mode)
-            fix = (SetMode(place.path, mode & ~stat.S_IWOTH),)
+        if place.what != "socket" and place.is_there and place.mode & _OTHERS_WRITE:
+            mode = place.mode & 0o7777
+            fix = (SetMode(place.path, mode & ~_OTHERS_WRITE),)
             yield Finding(place.path, f"its mode is {mode:04o}: anybody may write to it", fix=fix)
 
 
 def _socket(facts: Facts) -> Iterator[Finding]:
     place: Place | None = facts[Places].of("socket")
-    if place is not None and place.is_there and place.mode & (stat.S_IWOTH | stat.S_IROTH):
-        mode = stat.S_IMODE(place.mode)
+    if place is not None and place.is_there and place.mode & (_OTHERS_WRITE | _OTHERS_READ):
+        mode = place.mode & 0o7777
         fix = (SetMode(place.path, mode & 0o770),)
         yield Finding(place.path, f"its mode is {mode:04o}: anybody may knock", fix=fix)
 

@@ -45,5 +45,7 @@ def answered(status: Status, services: Sequence[ServiceSummary], socket: str) ->
     )
 
 
-def silent(why: str, socket: str, *, refusing: bool) -> Daemon:
-    return Daemon(False, socket, why, refusing)
+def silent(why: str, socket: str, error: BaseException | None = None) -> Daemon:
+    """``error``: what stopped the call."""
+    refusing = isinstance(error, ConnectionRefusedError)
+    return Daemon(False, socket, why, refusing, isinstance(error, PermissionError))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kernlb.doctor.balancer import CHECKS
+from kernlb.doctor.daemon import Daemon
 from kernlb.doctor.examining import examine
 from kernlb.doctor.facts import Facts, UnreadError, gather
 from kernlb.doctor.finding import Check, Finding, Severity
@@ -66,3 +67,11 @@ def test_a_balancer_without_services_has_nothing_that_could_be_wrong_with_them()
     from kernlb.doctor.services import Declared
 
     assert not examine(CHECKS, facts(Declared())).found
+
+
+def test_who_may_not_ask_the_daemon_does_not_call_it_dead() -> None:
+    daemon = Daemon(False, "/run/s", "permission denied", denied=True)
+    report = examine(CHECKS, facts(daemon))
+    assert "daemon-silent" in {each.check.id for each in report.not_checked}
+    silent = examine(CHECKS, facts(Daemon(False, "/run/s", "no such socket")))
+    assert "daemon-silent" in {each.check.id for each in silent.found}
