@@ -7,7 +7,7 @@ KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_oldest_kernel.py tests/ne
 export DATAPATH ?= xdp
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup bpf demo test check bench bench-xdp kernels lab clean
+.PHONY: help setup setup-tests bpf demo test check bench bench-xdp kernels lab clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -15,12 +15,15 @@ help:  ## this list
 setup:  ## install what is missing: distribution packages, .venv; compile what is newer
 	@.ci/setup
 
+setup-tests:  ## the same, and what only the tests need: oracles, a browser
+	@.ci/setup tests
+
 bpf: setup  ## compile the BPF programs into kernlb/datapath/xdp/objects
 
 demo: setup  ## the main job, shown in a lab, by XDP on this kernel; or DATAPATH=ipvs (needs root)
 	@$(if $(filter ipvs,$(DATAPATH)),$(RUNG) --timeout 600 --) $(PYTHON) -m kernlb.lab.demo
 
-test: check  ## lint, types, then all tests in one pytest run (needs root)
+test: setup-tests check  ## lint, types, then all tests in one pytest run (needs root)
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup  ## lint, format, types, and that imports point one way

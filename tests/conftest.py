@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="guests to boot at once, each with one CPU (default: 2, or $KERNLB_VM_SHARDS)",
     )
     group.addoption(
-        "--vm-timeout", type=float, default=1800.0, help="seconds a guest may live (1800)"
+        "--vm-timeout", type=float, default=3600.0, help="seconds a guest may live (3600)"
     )
     group.addoption("--vm-stream", metavar="FILE", help="(in the guest) write every report here")
 
