@@ -15,7 +15,7 @@ from kernlb.control.protocol_xdp import XdpStatus
 
 MOST = 100  # sentences
 FULL = 0.8  # share of a table in use that is told
-LATE = 5  # intervals without a finished audit
+_SORRY = (ServerState.SORRY, ServerState.STANDBY)
 
 
 class Rank(IntEnum):
@@ -54,9 +54,10 @@ class Concerns:
         if kept := states.count(ServerState.KEPT):
             bad = "1 bad server is" if kept == 1 else f"{kept} bad servers are"
             self._add(Rank.BELOW, f"{name}: {bad} kept, for too few would be left")
-        down = sum(state in (ServerState.DOWN, ServerState.INHIBITED) for state in states)
-        if down and line.serving:
-            self._add(Rank.DEGRADED, f"{name}: {down} of {len(states)} servers down")
+        own = [state for state in states if state not in _SORRY]
+        down = sum(state in (ServerState.DOWN, ServerState.INHIBITED) for state in own)
+        if down and line.serving and ServerState.SORRY not in states:
+            self._add(Rank.DEGRADED, f"{name}: {down} of {len(own)} servers down")
 
     def host(self, status: Status, troubles: Iterable[str] = ()) -> None:
         for datapath in status.datapaths:
@@ -89,8 +90,8 @@ class Concerns:
                 why = f": {each.error}" if each.error else ""
                 self._add(Rank.NO_DATAPATH, f"interface {each.name} has no XDP program{why}")
             elif each.mode == "generic":
-                why = f"interface {each.name} runs XDP in generic mode: slow, for every packet"
-                self._add(Rank.SLOW, f"{why} has a socket buffer already")
+                why = f"interface {each.name} runs XDP in generic mode, which is slow"
+                self._add(Rank.SLOW, why)
         for hop in xdp.unresolved:
             server = f"{hop.server} of {hop.service}"
             self._add(Rank.UNREACHABLE, f"real server {server} has no next hop: {hop.reason}")

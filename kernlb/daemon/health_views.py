@@ -95,7 +95,8 @@ class HealthOverview:
             down=conditions.count(Condition.DOWN),
             waiting=conditions.count(Condition.WAITING),
             lateness=Lateness(median, p99, worst),
-            suspended=monitor.trust.doubted(monitor.now),
+            # without targets there are no heartbeats whose absence would mean anything
+            suspended=bool(conditions) and monitor.trust.doubted(monitor.now),
             suspensions=monitor.trust.suspensions,
             partition_held=monitor.partition.held(monitor.now),
         )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,49 @@ async def test_a_daemon_starts_serves_and_stops_by_sigterm(options: Options) -> 
         assert (await status(options))["services"] == {"synced": 1}
     assert not options.socket.exists()
     assert RuntimeState.load(options.state_dir).owned == {ref(): "web"}
+
+
+async def asked(options: Options, target: str) -> dict[str, Any]:
+    reader, writer = await asyncio.open_unix_connection(options.socket)
+    writer.write(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 200 " in head.splitlines()[0]
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+@story
+async def test_events_outlive_the_daemon_and_counters_are_read_on_its_own(
+    options: Options,
+) -> None:
+    (options.config_dir / "kernlb.yaml").write_text(
+        "metrics_listen: false\noverview_interval: 1s\n"
+    )
+    async with running(App(options), options) as task:
+        first = await asked(options, "/v1/events")
+        assert [event["number"] for event in first["events"]] == [1]
+
+        async def sampled() -> bool:
+            (service,) = (await asked(options, "/v1/overview"))["services"]
+            return len(service.get("history", ())) > 0
+
+        await until(sampled, task)
+        assert (await asked(options, "/v1/overview"))["interval"] >= 1.0
+        (options.config_dir / "kernlb.yaml").write_text("metrics_listen: false\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        async def slower() -> bool:
+            return (await asked(options, "/v1/overview"))["interval"] >= 5.0
+
+        await until(slower, task)
+    (options.config_dir / "services.d" / "web.yaml").write_text(json.dumps(web("10.0.0.2")))
+    async with running(App(options), options):
+        again = await asked(options, "/v1/events?since=0")
+        assert again["events"][0] == first["events"][0]
+        numbers = [event["number"] for event in again["events"]]
+        assert numbers == list(range(1, again["latest"] + 1))
+        assert again["latest"] > 1
 
 
 @story
