@@ -43,11 +43,11 @@ def _set(addresses: Sequence[IPAddress]) -> str:
 
 def _chain(hook: str, priority: str, *lines: str) -> str:
     kind = f"type filter hook {hook} priority {priority}; policy accept;"
-    body = "\n".join(f"\t\t{line}" for line in (kind, *lines))
-    return f"\tchain {hook} {{\n{body}\n\t}}\n"
+    body = "\n".join(f"        {line}" for line in (kind, *lines))
+    return f"    chain {hook} {{\n{body}\n    }}\n"
 
 
 def _table(family: str, *chains: str) -> str:
     body = "".join(chains)
     digest = sha256(f"{family}\n{body}".encode()).hexdigest()[:16]
-    return f'table {family} {TABLE} {{\n\tcomment "kernlb {digest}"\n{body}}}\n'
+    return f'table {family} {TABLE} {{\n    comment "kernlb {digest}"\n{body}}}\n'

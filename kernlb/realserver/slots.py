@@ -89,9 +89,9 @@ class Change:
     def __str__(self) -> str:
         if self.slot.kind in (Kind.FILE, Kind.SYMLINK):
             return f"{'remove' if self.after is None else 'write'} {self.slot.name}"
-        if self.slot.kind is Kind.RULES:
+        if self.slot.kind is Kind.RULES and self.after is not None:
             return f"nft -f - <<END\n{self.commands[0][1]}END"
-        text = "; ".join(" ".join(words) for words in self.commands)
+        text = "; ".join(" ".join(words).strip() for words in self.commands)
         if self.slot.kind in (Kind.SYSCTL, Kind.MTU) and self.before is not None:
             return f"{text}  # was {self.before}"
         return text

@@ -6,6 +6,8 @@ IPVS is told by ipvsadm alone, so that what fails here is the server's side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from kernlb.lab.topology import BACK, GUE_PORT, IPAddress
 from kernlb.realserver.wish import Decap, Method, Tunnel, Wish
 from tests.netns.realserver.lab_server import LabServer
 from tests.netns.realserver.world import Server
+from tests.unit.pages import ROOT, blocks
 
 pytestmark = pytest.mark.ipvs
 
@@ -147,3 +150,17 @@ def test_a_device_that_is_not_there_is_found(lab: Lab, server: LabServer) -> Non
     assert server.found(**told) == set()
     server.ip("link del kernlb4in6")
     assert server.found(**told) == {"tunnel-device-missing"}
+
+
+def test_what_the_page_says_by_hand_is_all_that_a_tunnel_wants(lab: Lab, server: LabServer) -> None:
+    page = [block.text for block in blocks(ROOT / "docs/real-servers.md")]
+    for start in ("modprobe ipip\n", "sysctl -w net.ipv4.conf.all.arp_ignore=1\n"):
+        (text,) = [each for each in page if each.startswith(start)]
+        server.run("sh", "-ec", text)
+    vips = (ip_address("192.0.2.10"), ip_address("2001:db8::10"))
+    by_hand = replace(wish("ipip", vips[0]), persist=False, mss=None)
+    assert server.setup(by_hand).changes == ()
+    forward(lab, "ipip", vips[0], lab.topology.servers[0].v4)
+    assert answered(lab, vips[0])
+    server.ip(f"addr del {vips[0]}/32 dev tunl0\naddr del {vips[0]}/32 dev lo")
+    server.ip(f"addr del {vips[1]}/128 dev lo")
