@@ -25,7 +25,7 @@ from tests.unit.pages import ROOT
 HOST = "lb1"
 FOLDER = ROOT / "docs/img"
 MOST = 200_000  # bytes
-WARM_UP = 75.0  # seconds of traffic before, so that plots have something to show
+WARM_UP = 66.0  # seconds of traffic before, so that plots have something to show
 PICTURES = {
     "page-light": (1280, 900, "light"),
     "page-dark": (1280, 900, "dark"),
