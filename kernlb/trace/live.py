@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from kernlb.datapath import DatapathUnavailableError
 from kernlb.datapath.xdp.capturing import interface_name
 from kernlb.datapath.xdp.libbpf.kernel_types import enumerators, offsets
 from kernlb.model import AddressKey
@@ -98,7 +97,7 @@ def _probes(asked: Asked) -> Probes:
     module = MODULE if wanted.keys() & set(IPVS_STRUCTS) else ""
     try:
         there = offsets(wanted, module)
-    except DatapathUnavailableError as why:
+    except OSError as why:  # no BTF
         hint = "; modprobe ip_vs" if module else ""
         raise CannotTraceError(f"cannot trace the kernel: {why.strerror}{hint}") from why
     for struct, fields in wanted.items():
