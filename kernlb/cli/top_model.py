@@ -31,8 +31,8 @@ INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 KEPT = 120  # readings of a server that are remembered
 
 HELP = (
-    ("↑ ↓ PgUp PgDn Home End", "move (k and j too)"),
-    ("Enter, → ←", "show the servers of a service, hide them"),
+    ("Up Down PgUp PgDn Home End", "move (k and j too)"),
+    ("Enter, Right Left", "show the servers of a service, hide them"),
     ("e", "show or hide the servers of all"),
     ("s S", "sort by the next column, by the one before"),
     ("r", "turn the order round"),

@@ -7,6 +7,7 @@ A thread of its own asks the daemon, so that a daemon that does not answer stops
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
@@ -181,6 +182,8 @@ def run(
     colours: bool,
 ) -> None:
     """Until the operator leaves. ``ask`` raises ControlError or DaemonUnreachableError."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # labels may be more than the terminal's ASCII
     console = Console(highlight=False, no_color=not colours, force_terminal=True)
     terminal, marks = Terminal(console), glyphs()
     asker = Asker(ask, terminal.wake)

@@ -79,7 +79,7 @@ class Surroundings(NamedTuple):
 def frame(state: State, overview: Overview, around: Surroundings) -> Frame:
     shown = rows(state, overview.services)
     if state.help:
-        lines = [[("keys", "bold")], *([(f"  {key:<24}{does}", "")] for key, does in HELP)]
+        lines = [[("keys", "bold")], *([(f"  {key:<28}{does}", "")] for key, does in HELP)]
         return Frame(lines[: around.height], state, shown, len(shown))
     above = _above(state, overview, around)
     below = _below(state, overview, around, shown)

@@ -26,9 +26,11 @@ def running(tmp_path_factory):
 
 
 @contextmanager
-def top(daemon, *options, columns=80, lines=24):
+def top(daemon, *options, columns=80, lines=24, environment=None):
     argv = [sys.executable, "-m", "kernlb.cli", "--socket", str(daemon.socket), "top"]
-    with Terminal([*argv, "--interval", "500ms", *options], columns, lines) as terminal:
+    with Terminal(
+        [*argv, "--interval", "500ms", *options], columns, lines, environment
+    ) as terminal:
         terminal.sees("q quit")
         yield terminal
         if terminal.code is None:
@@ -82,6 +84,21 @@ def test_what_changes_is_seen(running):
         running.client.enable_server("web", "10.1.0.13")
         terminal.press("p")
         terminal.sees(lambda text: "disabled" not in text and "stands still" not in text)
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"TERM": "linux"}], ids=str)
+def test_a_terminal_of_few_characters_gets_those(running, environment):
+    running.declare("ftp", 1, port=21, labels={"city": "köln"})
+    with top(running, environment=environment) as terminal:
+        terminal.press("home", "?")
+        terminal.sees("stand still")
+        terminal.press("x", "/", *"ftp", "enter")
+        screen = terminal.sees(lambda text: "+ ftp" in text and "+ web" not in text)
+        assert "▁" not in screen
+        terminal.press("home")
+        terminal.sees(lambda text: "city=k?ln" in text or "city=köln" in text)
+        terminal.press("escape")
+    running.client.remove_service("ftp")
 
 
 @pytest.mark.parametrize(
