@@ -6,6 +6,7 @@ test_devices.py: this machine's kernel may have none.
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
@@ -381,6 +382,22 @@ def test_packets_that_are_lost_while_one_looks(server: Server, which: str, wish:
         act = crowd(server)
     with act:
         assert server.found(seconds=0.5) == found
+
+
+def test_a_lenient_filter_drops_what_comes_in_by_a_device_without_an_address(
+    server: Server,
+) -> None:
+    """Why `setup` gives a VIP to the device that unpacks tunnels."""
+    prepare(server, DSR)
+    server.ip("addr flush dev eth1")
+    server.sysctl("net/ipv4/conf/eth1/rp_filter", "2")
+    (link,) = json.loads(server.run("ip", "-j", "link", "show", "eth1"))
+    mac = link["address"]
+    server.ip(f"route add {VIP}/32 dev eth1\nneigh add {VIP} lladdr {mac} dev eth1", server.peer)
+    with sender(server, socket.SOCK_DGRAM, 0, b"x", (str(VIP), 9), str(CLIENT)):
+        assert server.found(seconds=0.5) == {"reverse-path-drops"}
+        server.ip("addr add 10.9.1.11/32 dev eth1")
+        assert server.found(seconds=0.5) == set()
 
 
 def inner(flags: int) -> bytes:
