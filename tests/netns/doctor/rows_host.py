@@ -58,7 +58,7 @@ SETTINGS = {
         "interfaces": ["front", "back"],
         **dict.fromkeys(("connections", "connections6"), 4096),
         "services": 64,
-        "servers": 64,
+        "servers": 128,
         "slots": 65536,
     },
 }
@@ -158,7 +158,7 @@ def no_hop(clinic: Clinic) -> Iterator[None]:
 @contextmanager
 def many_servers(clinic: Clinic) -> Iterator[None]:
     """As many as the table almost cannot hold."""
-    servers = [{"address": "10.1.0.11", "port": 9000 + n} for n in range(53)]
+    servers = [{"address": "10.1.0.11", "port": 9000 + n} for n in range(110)]
     document = {"address": WEB, "port": 9000, "forwarding": "nat", "servers": servers, **LO}
     clinic.daemon.client.add_service("many", document)
     try:
@@ -533,7 +533,7 @@ ROWS = rows(
         commands("ethtool -L front rx 1", "ethtool -L front rx 2"),
         fix=True,
     ),
-    row("xdp-table-full", "60 of 64 entries are in use", many_servers),
+    row("xdp-table-full", "117 of 128 entries are in use", many_servers),
     row(
         "xdp-warned",
         "conns4 stays at 4096 entries",
