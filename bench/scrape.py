@@ -163,7 +163,7 @@ async def _peer(world: World) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    services = [each async for each in world.figures.services()]
+    services = [each async for each in world.figures.services(each_server=True)]
 
     class Families:
         def collect(self):

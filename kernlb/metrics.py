@@ -52,7 +52,10 @@ class Source(Protocol):
 
     def status(self) -> Status: ...
 
-    def services(self) -> AsyncIterator[ServiceFigures]: ...
+    @property
+    def servers(self) -> int: ...
+
+    def services(self, *, each_server: bool) -> AsyncIterator[ServiceFigures]: ...
 
     def health(self) -> HealthFigures | None: ...
 
@@ -70,9 +73,9 @@ async def render(source: Source) -> bytes:
 
 async def pages(source: Source) -> AsyncIterator[str]:
     """The metrics page, a part at a time; each is work of a few milliseconds at most."""
-    services = [each async for each in source.services()]
-    count = sum(len(each.reading.keys) for each in services)
+    count = source.servers
     left_out = count if count > source.most_servers else 0
+    services = [each async for each in source.services(each_server=not left_out)]
     status = source.status()
     yield _generated([*_host(status), *_page(source, services, count, left_out)])
     if status.xdp is not None:
@@ -145,7 +148,7 @@ def _page(
     yield CounterMetricFamily(
         "kernlb_events", "Events told, over restarts of the daemon too.", source.events
     )
-    yield GaugeMetricFamily("kernlb_servers", "Real servers that counters were read of.", count)
+    yield GaugeMetricFamily("kernlb_servers", "Real servers declared.", count)
     yield GaugeMetricFamily(
         "kernlb_servers_left_out",
         "Real servers without series here, for there are more than metrics_servers allows.",

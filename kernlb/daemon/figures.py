@@ -78,19 +78,26 @@ class Figures:
         """The number of the newest."""
         return self._events.latest_number
 
-    async def services(self) -> AsyncIterator[ServiceFigures]:
-        """Those that can be read."""
+    @property
+    def servers(self) -> int:
+        """Real servers that are declared."""
+        return sum(len(each.servers) for each in self._overview.declared(()))
+
+    async def services(self, *, each_server: bool) -> AsyncIterator[ServiceFigures]:
+        """Those that can be read. Marks of their servers only if they are asked for."""
         declarations = self._overview.declared(())
-        if len(self._known) > 2 * len(declarations):
+        if not each_server or len(self._known) > 2 * len(declarations):
             self._known.clear()
         for declaration in declarations:
             if self._overview.in_force(declaration):  # others had their turn meanwhile
                 reading = self._sampler.fresh(declaration.ref)
                 if reading is not None:
-                    yield self._service(declaration, reading)
+                    yield self._service(declaration, reading, each_server)
             await asyncio.sleep(0)
 
-    def _service(self, declaration: Declaration, reading: Reading) -> ServiceFigures:
+    def _service(
+        self, declaration: Declaration, reading: Reading, each_server: bool
+    ) -> ServiceFigures:
         phase = self._health.phase(declaration) if self._health is not None else ""
         intent = self._overview.intended(declaration)
         return ServiceFigures(
@@ -99,7 +106,9 @@ class Figures:
             intent.state.servers,
             reading,
             phase in ("below quorum", "all down") if phase else None,
-            self._marks(declaration.name, reading.keys, intent),
+            self._marks(declaration.name, reading.keys, intent)
+            if each_server
+            else Marks((), (), labels({"service": declaration.name})),
         )
 
     def _marks(self, name: str, keys: tuple[ServerKey, ...], intent: Intent) -> Marks:

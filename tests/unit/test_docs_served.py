@@ -84,13 +84,15 @@ def _source() -> Any:
     monitor = MonitorView(1, 0, 0, Lateness(0.0, 0.0, 0.0))
     health = HealthFigures(monitor, once, {"tcp": once}, {"tcp": {"passed": 1}})
 
-    async def services() -> Any:
+    async def services(*, each_server: bool) -> Any:
+        assert each_server
         server_mark = '{server="10.0.0.1:80",service="web"}'
         marks = Marks([server_mark], [server_mark], '{service="web"}')
         yield ServiceFigures("web", True, (server,), reading, False, marks)
 
     return SimpleNamespace(
         most_servers=1,
+        servers=1,
         events=0,
         status=lambda: status,
         services=services,
