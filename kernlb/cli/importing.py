@@ -48,7 +48,7 @@ def import_() -> None:
 @import_.command(
     examples="""
         kernlb import keepalived /etc/keepalived/keepalived.conf
-        kernlb import keepalived /etc/keepalived/keepalived.conf --output-dir ./services.d
+        kernlb import keepalived /etc/keepalived/keepalived.conf --output-dir ./documents
         kernlb import keepalived /etc/keepalived/keepalived.conf --apply --dry-run
     """
 )

@@ -55,7 +55,7 @@ FIRST = {
     "kernlb wait drained": "kernlb server drain web 10.0.0.2",
     "kernlb completion zsh": "fpath=(/tmp)",
     "kernlb completion fish": "mkdir -p ~/.config/fish/completions",
-    "kernlb import keepalived /etc/keepalived/keepalived.conf --output": "rm -rf services.d",
+    "kernlb import keepalived /etc/keepalived/keepalived.conf --output": "rm -rf documents",
     "kernlb realserver check": "kernlb realserver setup --method dsr --vip 192.0.2.10",
     "kernlb realserver decap status": "kernlb realserver decap attach eth0",
     "kernlb realserver decap attach": "kernlb realserver remove",
