@@ -8,7 +8,7 @@ loopback's own. The port is left open: tunnels move it.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 NAMES = ("localhost",)
 
@@ -44,6 +44,8 @@ def is_welcome(host: str | None, local: str) -> bool:
         arrived = ip_address(local.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(arrived, IPv6Address) and arrived.ipv4_mapped is not None:
+        arrived = arrived.ipv4_mapped
     if not arrived.is_loopback:
         return True
     name = host_name(host or "")

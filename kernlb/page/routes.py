@@ -48,6 +48,7 @@ class Readers(Protocol):
 
 def add_routes(application: web.Application, watchers: Watchers, readers: Readers) -> None:
     """Serve the page and what it asks for."""
+    files.files()  # of this version, whatever is installed later
     answers = _Answers(readers)
     get = application.router.add_get
     get("/", answers.index)

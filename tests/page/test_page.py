@@ -8,6 +8,7 @@ import time
 import pytest
 from msgspec import structs
 
+from kernlb.cli import render
 from kernlb.control.protocol import ServerState
 from kernlb.control.protocol_overview import Overview
 from tests.netns.traffic.wait import wait_for
@@ -299,3 +300,11 @@ def test_a_service_that_goes_takes_its_rows_along(page: Page, site: Site) -> Non
     assert len(page.texts("#services-table tr.below")) == 1
     assert page.texts("#warnings-list li") == []
     assert page.text("#warnings-none") == "None."
+
+
+def test_numbers_and_times_are_written_as_by_the_commands(page: Page) -> None:
+    numbers = [0, 7, 999, 999.4, 999.6, 1000, 9994, 9996, 12_345, 999_499, 10**6, 4.56e9, 1e15]
+    seconds = [0, 0.4, 1, 59.6, 60, 3599, 3600, 3661, 86_400, 93_784, 10**7]
+    words = "import('/page/words.js').then((words) => {}.map(words.{}))"
+    assert page.run(words.format(numbers, "count")) == [render.count(each) for each in numbers]
+    assert page.run(words.format(seconds, "span")) == [render.span(each) for each in seconds]

@@ -45,6 +45,7 @@ def test_loopback_answers_to_its_own_names(host: str, local: str) -> None:
 )
 def test_loopback_answers_to_no_name_that_somebody_may_point_at_it(host: str | None) -> None:
     assert not is_welcome(host, "127.0.0.1")
+    assert not is_welcome(host, "::ffff:127.0.0.1")
 
 
 @pytest.mark.parametrize("host", [None, "lb1.example:9107", "192.0.2.1", "localhost"])
