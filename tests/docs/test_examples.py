@@ -125,7 +125,9 @@ def fake() -> Iterator[Host]:
 
 @pytest.fixture
 def xdp() -> Iterator[Host]:
-    FILES["/etc/kernlb/kernlb.yaml"] = "xdp: {interfaces: [eth0, eth1]}\ndefaults: {datapath: xdp}\n"
+    FILES["/etc/kernlb/kernlb.yaml"] = (
+        "xdp: {interfaces: [eth0, eth1]}\ndefaults: {datapath: xdp}\n"
+    )
     with _daemon("") as host:
         yield host
 

@@ -6,6 +6,7 @@ What differs from run to run counts as equal (agreement.py).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import chain
 
@@ -19,6 +20,8 @@ from tests.unit.pages import PAGES, ROOT
 SESSIONS = [session for sessions, _ in everything() for session in sessions]
 UNRUN = [block for _, unrun in everything() for block in unrun]
 FAILS = ("error:", "error ", "curl: (", "Usage: ")  # what a command prints that is shown to fail
+
+LOOKS = re.compile(r"kernlb (doctor|realserver check)")  # 1: there is something to find
 
 # Why a block may be shown only. Anything else is a command that nobody has tried.
 REASONS = {
@@ -44,7 +47,8 @@ def test_a_page_does_what_it_says(session: Session) -> None:
             code, printed = hosts[step.host].run(step.command)
             where = f"{session.page.relative_to(ROOT)}:{step.line}: {step.command}"
             if step.prints is None:
-                assert code == 0, f"{where}\n" + "\n".join(printed)
+                fine = (0, 1) if LOOKS.search(step.command) else (0,)
+                assert code in fine, f"{where}\n" + "\n".join(printed)
                 continue
             fails = any(line.startswith(FAILS) for line in step.prints)
             if not fails and not step.command.rstrip().endswith("&"):
