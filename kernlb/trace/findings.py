@@ -50,9 +50,13 @@ class Drops:
     def new(self, tables: Mapping[str, Sequence[tuple[Any, Any]]]) -> list[Finding]:
         """Since the last call, most packets first."""
         found = []
-        for key, value in tables["drops"]:
-            if number := self._grown(f"kernel {key}", value["packets"]):
-                found.append(self._kernel(key, bytes(value["source"]), number))
+        totals: dict[str, tuple[Key, int, bytes]] = {}
+        for key, value in tables["drops"]:  # several places in one function are one here
+            _, before, _ = totals.get(str(key), (key, 0, b""))
+            totals[str(key)] = key, before + value["packets"], bytes(value["source"])
+        for name, (key, total, source) in totals.items():
+            if number := self._grown(f"kernel {name}", total):
+                found.append(self._kernel(key, source, number))
         for key, value in tables["xdp_troubles"]:
             if number := self._grown(f"xdp {key}", value):
                 found.append(self._xdp(key, number))

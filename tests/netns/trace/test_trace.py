@@ -123,17 +123,17 @@ def spoof(balancer: Balancer, source: str, to: str) -> None:  # noqa: F811
     gateway = balancer.topology.balancer_front.address(4)
 
     def go() -> None:
+        device, station = neighbour(str(gateway))
         with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800)) as raw:
-            device = next(name for _, name in socket.if_nameindex() if name != "lo")
-            raw.sendto(packet, (device, 0x800, 0, 0, neighbour(str(gateway))))
+            raw.sendto(packet, (device, 0x800, 0, 0, station))
 
     inside(balancer.topology.namespace("client"), go)
 
 
-def neighbour(address: str) -> bytes:
-    """Its Ethernet address, as this namespace knows it."""
+def neighbour(address: str) -> tuple[str, bytes]:
+    """Device and Ethernet address, as this namespace knows them."""
     for line in Path("/proc/thread-self/net/arp").read_text().splitlines()[1:]:
         words = line.split()
         if words[0] == address:
-            return bytes.fromhex(words[3].replace(":", ""))
+            return words[5], bytes.fromhex(words[3].replace(":", ""))
     raise AssertionError(f"{address} is no neighbour yet")

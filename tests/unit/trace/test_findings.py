@@ -51,6 +51,14 @@ def test_drops_are_told_once_by_what_is_new() -> None:
     assert second["packets"] == 2
 
 
+def test_places_in_one_function_are_counted_together() -> None:
+    seen = Drops({}, str)
+    (first,) = seen.new(drops((drop_key(), 3), (drop_key(), 4)))
+    assert first["packets"] == 7
+    (second,) = seen.new(drops((drop_key(), 3), (drop_key(), 5)))
+    assert second["packets"] == 1
+
+
 def test_a_reason_that_has_no_name_here_keeps_its_number() -> None:
     (found,) = Drops({}, str).new(drops((drop_key(reason=4711), 1)))
     assert found["reason"] == "4711"
