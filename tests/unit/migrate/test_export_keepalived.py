@@ -49,7 +49,7 @@ def as_keepalived_has_it(watch: Watch) -> Watch:
 
 
 @given(services())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_service_that_went_to_keepalived_and_back_is_the_same(document: dict) -> None:
     before = declared(document)
     assume(before.servers and before.datapath is DatapathKind.IPVS)
@@ -153,18 +153,21 @@ def test_a_service_without_real_servers_is_told_and_not_written() -> None:
 
 
 @given(some_text)
+@settings(deadline=None)
 def test_a_word_is_written_so_that_keepalived_reads_it_back(word: str) -> None:
     said = quoted(word)
     assert said is None or split(decomment(f"path {said}")) == ("path", word)
 
 
 @given(some_text)
+@settings(deadline=None)
 def test_a_pattern_is_written_so_that_keepalived_reads_it_back(pattern: str) -> None:
     said = regex_quoted(pattern)
     assert said is None or split_quoted(decomment(said), escapes=True) == (pattern,)
 
 
 @given(st.lists(some_text, min_size=1, max_size=4))
+@settings(deadline=None)
 def test_a_command_is_written_so_that_keepalived_reads_it_back(command: list[str]) -> None:
     said = shell_quoted(tuple(command))
     if said is not None:
