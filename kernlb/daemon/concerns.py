@@ -38,9 +38,11 @@ class Concerns:
 
     def __init__(self) -> None:
         self._found: list[tuple[Rank, str]] = []
+        self._asked_for: set[str] = set()  # datapaths that services are declared for
 
     def hear(self, line: ServiceLine) -> None:
         name = f"service {line.name}"
+        self._asked_for.add(line.datapath)
         states = [server.state for server in line.servers]
         if line.state in (SyncState.FAILED, SyncState.CONFLICT):
             self._add(Rank.NOT_AS_DECLARED, f"{name}: {line.state}: {line.error}")
@@ -60,8 +62,9 @@ class Concerns:
             self._add(Rank.DEGRADED, f"{name}: {down} of {len(own)} servers down")
 
     def host(self, status: Status, troubles: Iterable[str] = ()) -> None:
+        nothing = not any(datapath.available for datapath in status.datapaths)
         for datapath in status.datapaths:
-            if not datapath.available:
+            if not datapath.available and (nothing or datapath.kind in self._asked_for):
                 why = f"datapath {datapath.kind} is not available: {datapath.detail}"
                 self._add(Rank.NO_DATAPATH, why)
         if (health := status.health) is not None:

@@ -23,6 +23,8 @@ FAILS = ("error:", "error ", "curl: (", "Usage: ")  # what a command prints that
 
 LOOKS = re.compile(r"kernlb (doctor|realserver check)")  # 1: there is something to find
 
+ELSEWHERE = "tried by a test of its own"
+
 # Why a block may be shown only. Anything else is a command that nobody has tried.
 REASONS = {
     "a benchmark": "minutes to hours",
@@ -30,7 +32,7 @@ REASONS = {
     "installs packages": "on this machine",
     "needs a second machine": "",
     "opens a shell": "for a person to type in",
-    "tried by a test of its own": "the page or the reason says which",
+    ELSEWHERE: "the page or the reason says which",
 }
 
 
@@ -66,7 +68,7 @@ def test_most_commands_of_the_pages_are_run() -> None:
     run = sum(len(session.steps) for session in SESSIONS)
     shown = Counter(block.why for block in UNRUN)
     print(f"{run} commands run in {len(SESSIONS)} sessions; blocks only shown: {dict(shown)}")
-    assert run > 4 * sum(block.commands for block in UNRUN)
+    assert run > 4 * sum(block.commands for block in UNRUN if not block.why.startswith(ELSEWHERE))
 
 
 def test_lines_that_differ_only_in_what_varies_are_the_same() -> None:
