@@ -10,8 +10,9 @@ import pytest
 from kernlb.datapath.xdp.loading import unload
 from kernlb.doctor.doors import host
 from kernlb.lab.network import Lab
+from tests.netns.doctor.breaking_host import SERVICES, SETTINGS
 from tests.netns.doctor.ground import Clinic, Row, assert_found
-from tests.netns.doctor.rows_host import ROWS, SERVICES, SETTINGS
+from tests.netns.doctor.rows_host import ROWS
 from tests.netns.traffic.daemon import StartDaemon
 from tests.netns.traffic.wait import wait_for
 

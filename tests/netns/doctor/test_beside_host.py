@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from kernlb.lab.commands import PASS_OBJECT
-from tests.netns.doctor.rows_host import BESIDE, WEB_FILE
+from tests.netns.doctor.breaking_host import WEB_FILE
+from tests.netns.doctor.rows_host import BESIDE
 
 pytestmark = pytest.mark.netns
 
