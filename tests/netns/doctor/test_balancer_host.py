@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,18 @@ pytestmark = pytest.mark.netns
 
 
 @pytest.fixture(scope="module")
+def pins() -> Iterator[Path]:
+    root = Path(f"/sys/fs/bpf/kd-{os.getpid()}")
+    yield root
+    unload(root)
+
+
+@pytest.fixture(scope="module")
 def clinic(
-    lab: Lab, start_daemon: StartDaemon, tmp_path_factory: pytest.TempPathFactory
+    lab: Lab, pins: Path, start_daemon: StartDaemon, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Clinic]:
     """A balancer as it should be: room for tunnels, a queue for each CPU, all resolved."""
     folder = tmp_path_factory.mktemp("doctor")
-    pins = Path(f"/sys/fs/bpf/kd-{folder.name}-{id(lab)}")
     lab.exec("balancer", ["ip", "link", "set", "back", "mtu", "1600"])
     for device in ("front", "back"):
         lab.exec("balancer", ["ethtool", "-L", device, "rx", "2"])
@@ -40,7 +47,6 @@ def clinic(
         clinic.standing = frozenset({"clock-unsynchronised"})  # true, and the machine's own
     yield clinic
     daemon.stop()
-    unload(pins)
 
 
 def test_a_sound_balancer_has_no_findings(clinic: Clinic) -> None:
