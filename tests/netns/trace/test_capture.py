@@ -54,10 +54,15 @@ def tcpdump(file: Path) -> list[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def watches() -> list[str]:
+def watches() -> list[dict[str, Any]]:
     """Programs that watch others, anywhere on this host."""
-    argv = ["bpftool", "-j", "link", "list"]
-    links = json.loads(subprocess.run(argv, capture_output=True, check=True, text=True).stdout)
+
+    def listed() -> str:  # it fails where one goes while it lists them
+        argv = ["bpftool", "-j", "link", "list"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        return done.stdout if done.returncode == 0 else ""
+
+    links = json.loads(wait_for(listed, 10, "links are listed"))
     return [each for each in links if each["type"] == "tracing"]
 
 

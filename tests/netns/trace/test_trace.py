@@ -92,7 +92,7 @@ def test_decisions_connections_and_drops_are_told_as_they_happen(
     balancer.lab.exec("balancer", ["sysctl", "-qw", "net.ipv4.conf.front.rp_filter=1"])
     balancer.lab.exec("balancer", ["ip", "route", "add", "unreachable", "198.18.99.0/24"])
     spoof(balancer, source=balancer.address("server1", 4), to=str(vip))
-    rule = wait_for(lambda: found("drop", reason="IP_RPFILTER"), 30, "the kernel's reason is told")
+    rule = wait_for(lambda: found("drop", reason="IP_RPFILTER"), 60, "the kernel's reason is told")
     assert rule[0]["to"] == f"{vip}:80" and rule[0]["protocol"] == "tcp"
     assert rule[0]["from"] == balancer.address("server1", 4)
     spoof(balancer, source=str(balancer.topology.sources(4)[0]), to="198.18.99.1")
