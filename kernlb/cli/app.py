@@ -29,9 +29,7 @@ COMMANDS = {
     "capture": Lazy("kernlb.cli.capture:capture", "Packets as XDP saw them, to a pcap file."),
     "dump": Lazy("kernlb.cli.dump:dump", "The maps of the XDP datapath as text."),
     "xdp": Lazy("kernlb.cli.xdp:xdp", "The XDP datapath apart from the daemon: size, unload."),
-    "ipvsadm": Lazy(
-        "kernlb.cli.ipvsadm:ipvsadm", "Take ipvsadm's options, so that scripts go on."
-    ),
+    "ipvsadm": Lazy("kernlb.cli.ipvsadm:ipvsadm", "Take ipvsadm's options, so that scripts go on."),
     "import": Lazy(
         "kernlb.cli.importing:import_", "Services of keepalived, ldirectord or ipvsadm."
     ),
@@ -39,7 +37,7 @@ COMMANDS = {
     "schema": Lazy("kernlb.cli.schema:schema", "JSON Schema of service documents or settings."),
     "version": Lazy("kernlb.cli.status:version", "Version of this program and of the daemon."),
     "daemon": Lazy("kernlb.cli.daemon:daemon", "Run the daemon, kernlbd, in the foreground."),
-    "realserver": Lazy("kernlb.cli.realserver:realserver", "On a real server: setup, check, remove."),
+    "realserver": Lazy("kernlb.cli.realserver:realserver", "A real server: setup, check, remove."),
     "lab": Lazy("kernlb.cli.lab:lab", "A lab of network namespaces to try things in."),
     "completion": Lazy("kernlb.cli.completion:completion", "Completion script for a shell."),
 }
