@@ -74,7 +74,7 @@ class Drops:
             "where": "kernel",
             "packets": number,
             "reason": self._reasons.get(key["reason"], str(key["reason"])),
-            "detail": f"at {key['location']}",
+            "detail": f"at {key['location'].partition('.')[0]}",  # without .constprop.0
             "protocol": _PROTOCOLS.get(key["protocol"], str(key["protocol"])),
             "to": _end(bytes(key["dest"]), key["port"], family),
             "from": str(_address(source, family)),
