@@ -34,7 +34,15 @@ for place in $OWN; do
     mkdir -p "$name/new" "$name/work"
     mount -t overlay layer -o "lowerdir=$place,upperdir=$name/new,workdir=$name/work" "$place"
 done
+mkdir "$layers/checkout"
+mount --bind "$CHECKOUT" "$layers/checkout"
+exec 3< "$layers"
 for place in $EMPTY; do mkdir -p "$place"; mount -t tmpfs empty "$place"; done
+if [ ! -e "$CHECKOUT" ]; then # it is in a place that is empty now
+    mkdir -p "$CHECKOUT"
+    mount --bind /proc/self/fd/3/checkout "$CHECKOUT"
+fi
+exec 3<&-
 mount -t bpf bpf /sys/fs/bpf
 cd /root
 exec bash --norc --noprofile
@@ -47,6 +55,7 @@ class Host:
     def __init__(self, namespace: str, variables: Mapping[str, str] | None = None) -> None:
         self._layers = tempfile.TemporaryDirectory(prefix="kernlb-docs")
         variables = {"OWN": " ".join(OWN), "EMPTY": " ".join(EMPTY), **(variables or {})}
+        variables |= {"CHECKOUT": str(ROOT)}
         variables |= {"PATH": PATH, "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
         net = f"--net=/run/netns/{namespace}"
         self._shell = subprocess.Popen(
@@ -57,7 +66,7 @@ class Host:
             env=os.environ | variables,
             start_new_session=True,
         )
-        self.run("set +m; unset OWN EMPTY; true")
+        self.run("set +m; unset OWN EMPTY CHECKOUT; true")
 
     def run(self, command: str, patience: float = PATIENCE) -> tuple[int, list[str]]:
         """Exit code and lines printed, on both outputs as they came."""
