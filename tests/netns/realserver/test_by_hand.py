@@ -55,7 +55,7 @@ def test_advmss_on_the_route_does_as_well(server: Server) -> None:
 def test_the_page_shows_what_setup_prints(bare: Server) -> None:
     (block,) = [b for b in blocks(PAGE) if "kernlb realserver setup --method dsr" in b.text][:1]
     shown = block.text.splitlines()
-    start = 1 + shown.index("# kernlb realserver setup --method dsr --vip 192.0.2.10")
+    start = 1 + shown.index("server1# kernlb realserver setup --method dsr --vip 192.0.2.10")
     done = bare.setup(replace(DSR, vips=VIPS[:1]))
     printed = [str(change) for change in done.changes]
     assert shown[start : start + len(printed)] == printed
