@@ -24,6 +24,10 @@ PATH = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
 OWN = ("/etc", "/var/lib", "/usr/local")  # written on layers of their own
 EMPTY = ("/run/kernlb", "/root", "/tmp")  # begin empty, as /sys/fs/bpf does
 
+_OF_A_JOB = re.compile(
+    r"bash: line \d+: +\d+ (Killed|Terminated)"
+)  # a shell of a person says so later
+
 _PRIVATE = """
 set -e
 mount --make-rprivate /
@@ -84,7 +88,7 @@ class Host:
                 raise AssertionError(f"`{command}` {what}; it printed: {heard.decode()}")
             heard += more
         text = heard[: match.start()].decode(errors="replace")
-        return int(match[1]), text.splitlines()
+        return int(match[1]), [each for each in text.splitlines() if not _OF_A_JOB.match(each)]
 
     def close(self) -> None:
         """End the shell and all that it started."""
