@@ -97,7 +97,8 @@ def frame(state: State, overview: Overview, around: Surroundings) -> Frame:
         what = state.words if state.typing is None else state.typing
         visible = [[(f"nothing has {printable(what)}" if what else "no services", "dim")]]
     gap: list[Line] = [] if around.height is None else [[]] * (height - len(visible))
-    return Frame([*above, heading, *visible, *gap, *below], state, shown, height)
+    lines = [*above, heading, *visible, *gap, *below]
+    return Frame(lines[: around.height], state, shown, height)
 
 
 def _above(state: State, overview: Overview, around: Surroundings) -> list[Line]:
