@@ -60,7 +60,7 @@ class Host:
         self._layers = tempfile.TemporaryDirectory(prefix="kernlb-docs")
         variables = {"OWN": " ".join(OWN), "EMPTY": " ".join(EMPTY), **(variables or {})}
         variables |= {"CHECKOUT": str(ROOT)}
-        variables |= {"PATH": PATH, "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
+        variables |= {"PATH": PATH, "HOME": "/root"}
         net = f"--net=/run/netns/{namespace}"
         self._shell = subprocess.Popen(
             ["nsenter", net, "unshare", "--mount", "bash", "-c", _PRIVATE, "-", self._layers.name],
