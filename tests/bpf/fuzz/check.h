@@ -207,9 +207,12 @@ static const char *check(const struct world *w, const struct frame *in, u32 verd
 	o = parse(out->data, out->length);
 	if (!o.ip || !o.transport || o.end > out->length)
 		return "what was sent is no packet";
-	if (!memcmp(out->data, in->data + 6, 6))
+	/* back to the machine, and to the address: else it is an answer on its way to a client behind
+	   the same machine, remembered from its packets */
+	if (!memcmp(out->data, in->data + 6, 6) && same(o.dst, v.src, v.family))
 		return check_answered(in, &v, out, &o);
-	if (memcmp(out->data, w->server_mac, 6) && memcmp(out->data, w->client_mac, 6))
+	if (memcmp(out->data, w->server_mac, 6) && memcmp(out->data, w->client_mac, 6) &&
+	    memcmp(out->data, in->data + 6, 6))
 		return "a packet was sent to a machine that is not known";
 	return check_forwarded(w, in, &v, out, &o);
 }
