@@ -67,7 +67,12 @@ OF_XDP = ("kernlb explain", "kernlb dump", "kernlb stats --reasons", "kernlb xdp
 OF_XDP += ("kernlb trace drops --own",)
 # Ended from outside after a moment, as an operator would.
 ENDLESS = ("kernlb top", "kernlb events --follow", "kernlb trace drops --own")
-ON_A_TERMINAL = ("kernlb top", "kernlb doctor --fix", "kernlb realserver check --method tunnel")
+# On a terminal, and what is typed there: consent, or nothing.
+ON_A_TERMINAL = {
+    "kernlb top": "sleep 5",
+    "kernlb doctor --fix": "yes | head -n 99",
+    "kernlb realserver check --method tunnel": "yes | head -n 99",
+}
 EXCUSED = {
     "kernlb lab": "tests/netns/lab",
     "kernlb trace": "tests/netns/trace, in a guest: bcc",
@@ -163,7 +168,8 @@ def test_examples_that_ask_xdp_run(xdp: Host) -> None:
 
 def _try(host: Host, line: str) -> None:
     shown = f"timeout -s INT 2 {line}" if _endless(line) else line
-    if line.startswith(ON_A_TERMINAL):
-        shown = f"yes | script -qefc '{shown}' /dev/null"
+    for start, typed in ON_A_TERMINAL.items():
+        if line.startswith(start):
+            shown = f"{typed} | script -qefc '{shown}' /dev/null"
     code, printed = host.run(f"( {shown} ) </dev/null")
     assert _ends(line, code), f"{line}: exit code {code}\n" + "\n".join(printed)

@@ -33,6 +33,10 @@ class Shard:
         argv = [sys.executable, "-m", "pytest", "-q", "--vm-stream", f"{EXCHANGE_IN_GUEST}/stream"]
         argv += [word for plugin in PLUGINS_OFF for word in ("-p", f"no:{plugin}")]
         argv += [f"--maxfail={config.option.maxfail or 0}", f"--tb={config.option.tbstyle}"]
+        if reruns := config.getoption("reruns", None):
+            most = config.getoption("max_suite_reruns")
+            argv += ["-p", "pytest_rerunfailures", f"--reruns={reruns}"]
+            argv += [f"--max-suite-reruns={most}"] if most is not None else []
         argv += ["--rootdir", str(config.rootpath), f"@{EXCHANGE_IN_GUEST}/nodeids"]
         environ = guest_environ(os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         nodeids = "".join(item.nodeid + "\n" for item in items)

@@ -60,9 +60,17 @@ class StreamReader:
     def reports(self, nodeid: str) -> list[pytest.TestReport]:
         return self._reports.get(nodeid, [])
 
+    def _goes_on(self, nodeid: str) -> bool:
+        """A failed attempt that is repeated (`--reruns`) finishes too, but the test goes on."""
+        attempts = [(getattr(report, "rerun", 0), report) for report in self.reports(nodeid)]
+        last = max((number for number, _ in attempts), default=0)
+        outcomes = [str(each.outcome) for number, each in attempts if number == last]
+        return "rerun" in outcomes
+
     def _take(self, entry: dict[str, Any]) -> None:
         if "finished" in entry:
-            self._finished.add(entry["finished"])
+            if not self._goes_on(entry["finished"]):
+                self._finished.add(entry["finished"])
             return
         from_data = self._config.hook.pytest_report_from_serializable
         report = from_data(config=self._config, data=entry["report"])
