@@ -7,6 +7,7 @@
 | GET /v1/services                                   |                | list of ServiceSummary|
 | GET /v1/services?full=true                         |                | list of ServiceView   |
 | GET /v1/services/NAME                              |                | ServiceView           |
+| GET /v1/services/NAME/document                     |                | DocumentView          |
 | PUT /v1/services/NAME                              | a document     | Change                |
 | PATCH /v1/services/NAME                            | merge patch    | Change                |
 | DELETE /v1/services/NAME                           |                | Change                |
@@ -36,6 +37,7 @@ Errors are Problem documents (RFC 9457, application/problem+json).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -188,6 +190,13 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     vip_interface: str = ""
     labels: dict[str, str] = {}
     error: str = ""
+
+
+class DocumentView(msgspec.Struct, frozen=True):
+    """The document of a service as its file says it, keys that it leaves out left out."""
+
+    document: dict[str, Any]
+    in_force: bool  # False: the file was changed and not read since, or is bad
 
 
 class OpView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -95,6 +95,7 @@ class ControlServer:
         route("GET", f"{API}/dump", self._dump)
         route("GET", f"{API}/services", self._services)
         route("GET", service, self._service)
+        route("GET", f"{service}/document", self._document)
         route("PUT", service, self._put)
         route("PATCH", service, self._patch)
         route("DELETE", service, self._delete)
@@ -125,6 +126,9 @@ class ControlServer:
 
     async def _service(self, request: web.Request) -> web.Response:
         return _json(self._overview.service(_name(request)))
+
+    async def _document(self, request: web.Request) -> web.Response:
+        return _json(self._changes.document(_name(request)))
 
     async def _stats(self, request: web.Request) -> web.Response:
         return _json(await self._overview.stats(request.query.getall("service", [])))

@@ -17,7 +17,7 @@ from typing import Any
 from kernlb.config import Fault
 from kernlb.config.errors import ConfigError
 from kernlb.control.problem import RequestRefusedError
-from kernlb.control.protocol import Change, ProblemKind
+from kernlb.control.protocol import Change, DocumentView, ProblemKind
 from kernlb.daemon.desired import Declarations
 from kernlb.daemon.documents import Documents, FromDisk, Texts, invalid, names_of
 from kernlb.daemon.loop import Reconciler
@@ -54,6 +54,10 @@ class Changes:
         return self._documents.source(name)
 
     # -- documents
+
+    def document(self, name: str) -> DocumentView:
+        """The document as it is written, and whether it is what is in force. From disk."""
+        return self._documents.view(name, self._reconciler.desired.declarations.get(name))
 
     async def put(
         self,

@@ -15,7 +15,7 @@ from pathlib import Path
 from kernlb.config import Fault, Index, located, parse_service, validate_set
 from kernlb.config.errors import ConfigError, shown
 from kernlb.control.problem import RequestRefusedError
-from kernlb.control.protocol import ProblemKind
+from kernlb.control.protocol import DocumentView, ProblemKind
 from kernlb.daemon.desired import Declarations
 from kernlb.daemon.views import fault_view
 from kernlb.declaration import Declaration
@@ -58,6 +58,25 @@ class Documents:
             raise absent(name) from None
         except ConfigError as error:
             raise invalid(f"cannot read the document of {name}", error.faults) from error
+
+    def view(self, name: str, in_force: Declaration | None) -> DocumentView:
+        """A document as plain values. Raises RequestRefusedError if there is none, or if it
+        cannot be read as a mapping."""
+        from kernlb.config.syntax import read_values
+
+        source, content = self.source(name), self.text(name).encode()
+        try:
+            values = read_values(content, source)
+            if not isinstance(values, dict):
+                raise ConfigError(Fault("is not a mapping of keys to values", source))
+        except ConfigError as error:
+            raise invalid(f"cannot read the document of {name}", error.faults) from error
+        try:
+            defaults = self._store.defaults
+            written = parse_service(content, name=name, source=source, defaults=defaults)
+        except ConfigError:
+            return DocumentView(values, in_force=False)
+        return DocumentView(values, in_force=written == in_force)
 
     def propose(self, in_force: Declarations, texts: Texts) -> Declarations:
         """What would be in force with ``texts``. Raises RequestRefusedError with every fault."""

@@ -128,6 +128,7 @@ READERS = [
     ("/v1/status", protocol.Status),
     ("/v1/services", list[protocol.ServiceSummary]),
     ("/v1/services/web", protocol.ServiceView),
+    ("/v1/services/web/document", protocol.DocumentView),
     ("/v1/overview", protocol_overview.Overview),
     ("/v1/overview?service=web&history=3", protocol_overview.Overview),
     ("/v1/events", protocol_overview.Events),

@@ -90,6 +90,30 @@ async def test_a_set_of_documents_is_applied_whole_or_not_at_all(world: World) -
 
 
 @story
+async def test_a_document_is_told_as_its_file_says_it_and_whether_that_is_in_force(
+    world: World,
+) -> None:
+    await world.start(web=web("10.0.0.1"))
+    told = world.changes.document("web")
+    assert (told.document, told.in_force) == (web("10.0.0.1"), True)
+    world.write("web", web("10.0.0.1", "10.0.0.2"))
+    told = world.changes.document("web")
+    assert (told.document, told.in_force) == (web("10.0.0.1", "10.0.0.2"), False)
+    world.write("web", web("10.0.0.1", scheduler="wonderful"))
+    assert not world.changes.document("web").in_force
+    for name, text in (("web", "- a list"), ("web", "a: [\n"), ("nowhere", None)):
+        if text is not None:
+            world.write(name, text)
+        with pytest.raises(RequestRefusedError) as refused:
+            world.changes.document(name)
+        problem = refused.value.problem
+        assert problem.type is (
+            ProblemKind.NOT_FOUND if text is None else ProblemKind.INVALID_DOCUMENT
+        )
+        assert text is None or problem.faults[0].file.endswith("web.yaml")
+
+
+@story
 async def test_a_dry_run_changes_nothing(world: World) -> None:
     await world.start(web=web("10.0.0.1", "10.0.0.2", vip={"interface": "eth0"}))
     before, text = world.saved(), world.text("web")
