@@ -19,9 +19,11 @@ MARKERS = (
     "ipvs: needs root and a kernel with IPVS; runs in a guest where this kernel has none",
     "netns: needs root and network namespaces on this kernel",
     "bpf: needs root and bpf(2) on this kernel",
+    "machines: needs root, and Debian machines in containers (systemd-nspawn, mmdebstrap)",
     "no_ipvs_kernel(why): set where neither this kernel nor a bootable one has IPVS",
     "timeout(seconds): how long each of setup, call and teardown may take",
 )
+PRIVILEGED = ("ipvs", "netns", "bpf", "machines")
 IN_GUEST = "KERNLB_IN_GUEST" in os.environ
 TIME_LIMIT = 300.0 if IN_GUEST else 120.0
 
@@ -37,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--vm-timeout", type=float, default=3600.0, help="seconds a guest may live (3600)"
+    )
+    group.addoption(
+        "--machines",
+        choices=("container", "emulated"),
+        default="container",
+        help="what the stories of tests/install run on (container)",
     )
     group.addoption("--vm-stream", metavar="FILE", help="(in the guest) write every report here")
 
@@ -60,7 +68,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _missing(item: pytest.Item) -> str | None:
     """What this process lacks for the test, in words; None when it has everything."""
-    privileged = [name for name in ("ipvs", "netns", "bpf") if item.get_closest_marker(name)]
+    privileged = [name for name in PRIVILEGED if item.get_closest_marker(name)]
     if privileged and os.geteuid() != 0:
         return f"{privileged[0]} tests need root"
     if unavailable := item.get_closest_marker("no_ipvs_kernel"):
