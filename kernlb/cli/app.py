@@ -29,6 +29,9 @@ COMMANDS = {
     "capture": Lazy("kernlb.cli.capture:capture", "Packets as XDP saw them, to a pcap file."),
     "dump": Lazy("kernlb.cli.dump:dump", "The maps of the XDP datapath as text."),
     "xdp": Lazy("kernlb.cli.xdp:xdp", "The XDP datapath apart from the daemon: size, unload."),
+    "unload": Lazy(
+        "kernlb.cli.unload:unload", "What kernlb left in the kernel: list it, remove it."
+    ),
     "ipvsadm": Lazy("kernlb.cli.ipvsadm:ipvsadm", "Take ipvsadm's options, so that scripts go on."),
     "import": Lazy(
         "kernlb.cli.importing:import_", "Services of keepalived, ldirectord or ipvsadm."

@@ -40,6 +40,15 @@ class Replies:
         """Was anything begun, now or by a process before this one?"""
         return self._file.exists()
 
+    def changed(self) -> list[tuple[str, str, str]]:
+        """What is not as it was before: name, value now, value then. Gone interfaces left out."""
+        found = []
+        for name, before in sorted(self._before.items()):
+            with suppress(FileNotFoundError):
+                if (now := self._read(name)) != before:
+                    found.append((_dotted(name), now, before))
+        return found
+
     def begin(self) -> None:
         """Something in the kernel is to be kernlb's, for probes. Raises OSError."""
         if not self.in_use:

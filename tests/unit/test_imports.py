@@ -217,6 +217,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Single edges that the table above does not allow, and why they are there all the same.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("kernlb.cli.daemon", "kernlb.daemon"): "`kernlb daemon` is kernlbd, loaded when it is asked",
+    ("kernlb.cli.unload", "kernlb.daemon.*"): "`kernlb unload` does a stopped daemon's work",
+    ("kernlb.daemon.unloading", "kernlb.control.access"): "it takes the socket, and serves nobody",
     ("kernlb.cli.quick", "kernlb.control.wire"): "the client's types cost more than the rest",
     ("kernlb.cli.manual", "kernlb.daemon"): "its options are in the manual, made when packaging",
     ("kernlb.cli.schema", "kernlb.config"): "`kernlb schema` needs no daemon",

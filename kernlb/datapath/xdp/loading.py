@@ -103,7 +103,7 @@ def load(root: Path, sizes: Sizes | None = None, path: Path | None = None) -> Lo
 def unload(root: Path) -> None:
     """Detach from every interface and remove every pin, connections and all.
 
-    Unloading what is not loaded succeeds."""
+    Unloading what is not loaded succeeds. A root that is mounted (by a unit) stays, empty."""
     pins = Pins(root)
     with suppress(FileNotFoundError), pins.locked():
         for path in pins.links.iterdir() if pins.links.exists() else ():
@@ -111,7 +111,11 @@ def unload(root: Path) -> None:
                 link.detach()  # the last pin of a link takes it away too, but later
         for directory in ("links", "programs", "programs-next", "maps", "maps-next"):
             remove(root / directory)
-        root.rmdir()
+        try:
+            root.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
 
 
 def _open_maps(pins: Pins, loadable: Object, stack: ExitStack) -> dict[str, Map]:
@@ -209,6 +213,7 @@ def _update_links(pins: Pins, program: Program) -> None:
     """All of them, or, where one refuses, none. Pins whose interface is gone go too."""
     updated: list[tuple[Link, Program]] = []
     with ExitStack() as stack:
+        present = _present(pins, stack)
         try:
             for path in sorted(pins.links.iterdir()) if pins.links.exists() else ():
                 link = stack.enter_context(Link.open_pinned(path))
@@ -216,13 +221,21 @@ def _update_links(pins: Pins, program: Program) -> None:
                 if not info.ifindex:
                     path.unlink()
                     continue
-                before = stack.enter_context(Program.by_id(info.program_id))
+                before = present if present and present.program_id == info.program_id else None
                 link.update(program)
-                updated.append((link, before))
+                if before is not None:  # else a load that did not end left it: it shall not stay
+                    updated.append((link, before))
         except OSError:
             for link, before in updated:
                 link.update(before)
             raise
+
+
+def _present(pins: Pins, stack: ExitStack) -> Program | None:
+    """The program in force, by its pin: asking for one by its id takes CAP_SYS_ADMIN."""
+    with suppress(FileNotFoundError):
+        return stack.enter_context(Program.open_pinned(pins.programs / ATTACHED))
+    return None
 
 
 def _compare(wanted: Sizes, kept: Sizes) -> tuple[SizeKept, ...]:

@@ -8,9 +8,10 @@ program with a new map and puts it in the place of the old one.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from kernlb.datapath.probing import Path, Paths
@@ -118,11 +119,16 @@ def _why_not(path: Path) -> str:
 
 
 def _is_ours(program_id: int) -> bool:
-    with suppress(FileNotFoundError):
-        if program_id:
-            with Program.by_id(program_id) as program:
-                return program.name == NAME
-    return False
+    """By its name; a process without CAP_SYS_ADMIN is told none, and goes by where it stands."""
+    if not program_id:
+        return False
+    try:
+        with Program.by_id(program_id) as program:
+            return program.name == NAME
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno == errno.EPERM
 
 
 def _record(path: Path) -> ProbePath:
