@@ -21,12 +21,10 @@ PATIENCE = 900.0  # seconds
 
 # What a machine has after an installation from Debian's installer without any task, roughly, and
 # python3-apt and sudo, which Ansible asks for.
-BARE = tuple(
-    """ca-certificates dbus init iproute2 iputils-ping kmod less libpam-systemd nftables
-    openssh-server procps python3 python3-apt sudo systemd systemd-sysv udev""".split()
-)
+BARE = """ca-certificates dbus init iproute2 iputils-ping kmod less libpam-systemd nftables
+    openssh-server procps python3 python3-apt sudo systemd systemd-sysv udev"""
 # What stories install: dependencies of the package, servers, oracles.
-ARCHIVE = tuple("curl ipvsadm keepalived libbpf1 man-db nginx-light rsync tcpdump".split())
+ARCHIVE = "curl ipvsadm keepalived libbpf1 man-db nginx-light rsync tcpdump"
 
 PREPARE = r"""
 set -e
@@ -55,7 +53,7 @@ def base(suite: str = "bookworm", extra: Sequence[str] = (), hook: str = "") -> 
 
     ``extra`` packages are installed besides; ``hook`` is a script run last, the tree its ``$1``.
     """
-    wanted = "\n".join([suite, *BARE, *ARCHIVE, PREPARE, *extra, hook])
+    wanted = "\n".join([suite, *BARE.split(), *ARCHIVE.split(), PREPARE, *extra, hook])
     tree = CACHE / f"{suite}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -73,8 +71,13 @@ def _build(suite: str, tree: Path, extra: Sequence[str], hook: str) -> None:
     making = tree.with_name(tree.name + ".new")
     shutil.rmtree(making, ignore_errors=True)
     script = CACHE / "prepare.sh"
-    script.write_text(f"export ARCHIVE='{' '.join(ARCHIVE)}'\n{PREPARE}\n{hook}")
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join([*BARE, *extra])}"]
+    script.write_text(f"export ARCHIVE='{ARCHIVE}'\n{PREPARE}\n{hook}")
+    argv = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--include={','.join([*BARE.split(), *extra])}",
+    ]
     argv += ["--skip=cleanup/apt/lists", f'--customize-hook=sh {script} "$1"', "--format=directory"]
     argv += [suite, str(making), "-"]
     done = subprocess.run(
