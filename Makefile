@@ -7,7 +7,7 @@ KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_oldest_kernel.py tests/ne
 export DATAPATH ?= xdp
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup setup-tests bpf demo test check bench bench-xdp kernels lab clean
+.PHONY: help setup setup-tests bpf demo test test-vm check dist bench bench-xdp bench-health kernels lab clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -25,6 +25,13 @@ demo: setup  ## the main job, shown in a lab, by XDP on this kernel; or DATAPATH
 
 test: setup-tests check  ## lint, types, then all tests in one pytest run (needs root)
 	@$(PYTHON) -m pytest $(ARGS)
+
+test-vm: setup-tests  ## install on emulated Debian machines: role, methods, reboot, upgrade, removal (needs root)
+	@$(PYTHON) -m tests.machines.stages $(ARGS)
+
+dist:  ## wheel, sdist and .deb in dist/
+	@.ci/setup dist
+	@debian/build
 
 check: setup  ## lint, format, types, and that imports point one way
 	@$(PYTHON) -m ruff check -q
