@@ -12,11 +12,13 @@ options:
     type: path
     default: /run/kernlb/control.sock
 requirements:
-  - a running kernlbd on the host that the task runs on (delegate to it); root, or a member of group C(kernlb)
+  - a running kernlbd on the host that the task runs on (delegate to it); root, or a member of
+    group C(kernlb)
   - Python >= 3.9 there, and nothing besides
 attributes:
   check_mode:
-    description: The daemon itself parses, checks and plans the change, and tells what it would do. Waits for nothing.
+    description: The daemon itself parses, checks and plans the change, and tells what it would
+      do. Waits for nothing.
     support: full
   diff_mode:
     description: Shows the declaration before and after, and the operations that the kernel gets.

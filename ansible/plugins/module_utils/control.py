@@ -61,7 +61,9 @@ class Control:
     def get(self, path: str, **query: str):
         return self._call("GET", path, None, query)
 
-    def change(self, method: str, path: str, body=None, dry_run: bool = False, **query: str) -> dict:
+    def change(
+        self, method: str, path: str, body=None, dry_run: bool = False, **query: str
+    ) -> dict:
         """A change, or its plan: ``ops``, ``applied``, ``moved``."""
         if dry_run or self._dry_run:
             query["dry_run"] = "true"

@@ -61,7 +61,9 @@ class Server:
     @property
     def serving(self) -> int:
         """How many other servers take new connections."""
-        return sum(each["effective_weight"] > 0 and each.get("in_kernel", False) for each in self._others)
+        return sum(
+            each["effective_weight"] > 0 and each.get("in_kernel", False) for each in self._others
+        )
 
     # -- looking
 
@@ -96,7 +98,9 @@ class Server:
             "weight": self.view["weight"],
             "effective_weight": self.view["effective_weight"],
             "connections": self.connections(),
-            "health": {key: health[key] for key in ("check", "condition", "failures") if key in health},
+            "health": {
+                key: health[key] for key in ("check", "condition", "failures") if key in health
+            },
             "reason": health.get("why", ""),
             "serving": self.serving,
         }
@@ -159,7 +163,7 @@ class Server:
 
     def remove(self) -> None:
         self._change("DELETE", self._path())
-        self._expected = {key: None for key in (*self._entry(), "weight", "hold")}
+        self._expected = dict.fromkeys((*self._entry(), "weight", "hold"))
 
     def drain(self, timeout) -> None:
         """Unless it drains already, by the same deadline."""
@@ -209,7 +213,7 @@ class Server:
             return {}
         usual = document.get("port")
         for each in document.get("servers") or []:
-            if ip_address(each["address"]) == ip_address(self.address):
-                if each.get("port", usual) == self.port:
-                    return each
+            mine = ip_address(each["address"]) == ip_address(self.address)
+            if mine and each.get("port", usual) == self.port:
+                return each
         return {}

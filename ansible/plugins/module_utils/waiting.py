@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting for a server: until its connections have ended, until it is healthy, until it serves.
 
-A daemon that restarts meanwhile is waited for as well. Whoever waits in vain is told what the server
-lacked.
+A daemon that restarts meanwhile is waited for as well. Whoever waits in vain is told
+what the server lacked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""A real server of a kernlb service: there or not, taking connections or not, and waiting for it."""
+"""A real server of a kernlb service: there, taking connections, and waiting until it is so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ module: kernlb_server
 short_description: Add, drain, disable, enable or remove a real server of a kernlb service
 version_added: "0.1.0"
 description:
-  - For playbooks that deploy real servers, delegated to the balancer. Drain the server and wait for its connections to
+  - For playbooks that deploy real servers, delegated to the balancer. Drain the server and wait
+    for its connections to
     end, deploy, enable it and wait until it is healthy; then the next one.
   - Where the daemon declines, nothing has changed and its message is the module's.
 author:
@@ -25,7 +26,8 @@ options:
     type: str
     required: true
   port:
-    description: Its port. May be left out where one server of the service has that address; a new one has the service's.
+    description: Its port. May be left out where one server of the service has that address; a new
+      one has the service's.
     type: int
   state:
     description:
@@ -42,32 +44,40 @@ options:
     description: Its share of new connections. Left out, it stays as it is.
     type: int
   settings:
-    description: Further keys of the server in the service's document. Those not named stay, null takes one away.
+    description: Further keys of the server in the service's document. Those not named stay, null
+      takes one away.
     type: dict
     default: {}
   drain_timeout:
     description:
-      - With C(drained), seconds after which its connections are dropped, C(0) for never. Left out, as the service says.
-      - A server that drains already with the same timeout is not touched; another timeout begins anew.
+      - With C(drained), seconds after which its connections are dropped, C(0) for never. Left
+        out, as the service says.
+      - A server that drains already with the same timeout is not touched; another timeout begins
+        anew.
     type: float
   min_serving:
     description:
-      - With C(drained), C(disabled) and C(absent), refuse where fewer than this many other servers of the service take
+      - With C(drained), C(disabled) and C(absent), refuse where fewer than this many other
+        servers of the service take
         new connections. A server that takes none now may always go.
     type: int
     default: 0
   wait:
     description:
-      - With C(drained), until it has no active connection (seen twice, for a handshake may be under way), or the drain's
+      - With C(drained), until it has no active connection (seen twice, for a handshake may be
+        under way), or the drain's
         deadline has passed.
-      - With C(enabled) and C(present), until it is up and in the kernel. A server that is drained or disabled is first
-        watched where it is, until I(good_probes) health checks in a row that began after this task have passed; only
+      - With C(enabled) and C(present), until it is up and in the kernel. A server that is drained
+        or disabled is first
+        watched where it is, until I(good_probes) health checks in a row that began after this
+        task have passed; only
         then it is enabled. If they do not, it stays as it is and the task fails.
       - Nothing to wait for with the other states, and in check mode.
     type: bool
     default: false
   wait_timeout:
-    description: Give up waiting after this many seconds. The task fails, and says what the server lacked.
+    description: Give up waiting after this many seconds. The task fails, and says what the server
+      lacked.
     type: float
     default: 300
   good_probes:
@@ -128,7 +138,8 @@ server:
   sample: 10.0.0.1:8080
 state:
   description: >-
-    What the daemon makes of the server: C(up), C(draining), C(drained) (its deadline has passed), C(disabled),
+    What the daemon makes of the server: C(up), C(draining), C(drained) (its deadline has passed),
+    C(disabled),
     C(waiting), C(down), C(inhibited), C(kept), C(spared), C(leaving); C(absent).
   returned: always
   type: str
@@ -147,7 +158,8 @@ connections:
   type: dict
   sample: {active: 0, inactive: 3, persistent: 0}
 health:
-  description: What the checks say, C(check), C(condition) and C(failures) (in a row). Empty where nothing is checked.
+  description: What the checks say, C(check), C(condition) and C(failures) (in a row). Empty where
+    nothing is checked.
   returned: where there is such a server
   type: dict
   sample: {check: http, condition: down, failures: 3}
@@ -176,14 +188,14 @@ kind:
   type: str
   sample: not-found
 faults:
-  description: What is wrong, each with what is known of C(file), C(line), C(key), and the C(message).
+  description: What is wrong, each with what is known of C(file), C(line), C(key), and the
+    C(message).
   returned: failure, where the daemon declined
   type: list
   elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 from ansible_collections.kernlb.balancer.plugins.module_utils.control import (  # noqa: E402
     ARGUMENTS,
     Control,

@@ -11,11 +11,14 @@ short_description: Declare a virtual service of kernlb
 version_added: "0.1.0"
 description:
   - Has kernlbd write the document of a service and put it in force, or remove both.
-  - The daemon validates the definition and carries it out whole or not at all; when it declines, nothing has changed
+  - The daemon validates the definition and carries it out whole or not at all; when it declines,
+    nothing has changed
     and its message, with file, line and key, is the module's.
-  - A service whose document says the same already, and is in force, is not touched. Comments in a document written by
+  - A service whose document says the same already, and is in force, is not touched. Comments in a
+    document written by
     hand are kept where they still belong to something.
-  - Use this, or the variable C(kernlb_services) of the role C(kernlb.balancer.kernlb), for one service, not both.
+  - Use this, or the variable C(kernlb_services) of the role C(kernlb.balancer.kernlb), for one
+    service, not both.
 author:
   - the kernlb authors
 options:
@@ -30,11 +33,14 @@ options:
     default: present
   definition:
     description:
-      - The service document, whole. What it leaves out is left to the defaults of the host; a key that is null is left out.
-      - Numbers that templates have turned into text are read as numbers where the document wants one.
+      - The service document, whole. What it leaves out is left to the defaults of the host; a key
+        that is null is left out.
+      - Numbers that templates have turned into text are read as numbers where the document wants
+        one.
     type: dict
   adopt:
-    description: Take over a service with this address that is in the kernel already and is not kernlb's.
+    description: Take over a service with this address that is in the kernel already and is not
+      kernlb's.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -77,13 +83,15 @@ name:
   type: str
   sample: web
 ops:
-  description: What the kernel got, or would get, in this order. Empty where only the document changes.
+  description: What the kernel got, or would get, in this order. Empty where only the document
+    changes.
   returned: success
   type: list
   elements: str
   sample: ["~ server tcp/192.0.2.10:80 10.0.0.2:8080 weight 1 -> 2"]
 moved:
-  description: Share of new flows that go to another server than before, of services scheduled by C(sh) or C(mh).
+  description: Share of new flows that go to another server than before, of services scheduled by
+    C(sh) or C(mh).
   returned: success
   type: list
   elements: dict
@@ -99,14 +107,14 @@ kind:
   type: str
   sample: invalid-document
 faults:
-  description: What is wrong, each with what is known of C(file), C(line), C(key), and the C(message).
+  description: What is wrong, each with what is known of C(file), C(line), C(key), and the
+    C(message).
   returned: failure, where the daemon answered
   type: list
   elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 from ansible_collections.kernlb.balancer.plugins.module_utils.control import (  # noqa: E402
     ARGUMENTS,
     INVALID,
@@ -177,7 +185,7 @@ def _absent(control: Control, wish: dict) -> dict:
 
 
 def _document(control: Control, name: str) -> tuple:
-    """Whether there is one, what it says (None: nothing that can be read), whether that is in force."""
+    """Whether there is one; what it says, None where that cannot be read; is it in force."""
     try:
         told = control.get(service_path(name) + "/document")
     except ControlError as error:
@@ -199,7 +207,7 @@ def _view(control: Control, name: str) -> dict:
 
 
 def plain(value, key=""):
-    """The definition without keys that are null, and with numbers where templates made text of them."""
+    """The definition without keys that are null; numbers that templates made text of again numbers."""
     if isinstance(value, dict):
         if key in TEXTS:
             return {name: each for name, each in value.items() if each is not None}
