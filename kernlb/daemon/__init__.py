@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import logging
 import os
 import sys
@@ -18,11 +20,8 @@ PINS = "/sys/fs/bpf/kernlb"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit status is 0 after a clean stop, 1 if it could not start."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=getattr(logging, arguments.log_level.upper()),
-        format="%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s",
-        stream=sys.stderr,
-    )
+    _log(arguments.log_level)
+    faulthandler.enable(2)  # a watchdog's SIGABRT tells in the log where it stood
     import uvloop
 
     from kernlb.config.errors import ConfigError
@@ -51,6 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kernlbd: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _log(level: str) -> None:
+    """To the journal with fields, where standard error leads there; else to it, line by line."""
+    from kernlb.daemon.journal import JournalHandler, is_stderr
+
+    handlers: list[logging.Handler] | None = None
+    if is_stderr():
+        with contextlib.suppress(OSError):
+            handlers = [JournalHandler()]
+    lines = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"
+    logging.basicConfig(
+        level=getattr(logging, level.upper()),
+        format="%(message)s" if handlers else lines,
+        handlers=handlers or [logging.StreamHandler(sys.stderr)],
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

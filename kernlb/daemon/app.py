@@ -200,7 +200,7 @@ class App:
                 tasks.create_task(self._health.run(self._reconciler.wake), name="health"),
                 tasks.create_task(self._carrying.run(), name="probes at a VIP"),
                 tasks.create_task(self._sampler.run(), name="sampler"),
-                tasks.create_task(notify.watchdog(), name="watchdog"),
+                tasks.create_task(notify.watchdog(self._summary), name="watchdog"),
             ]
             if self._xdp is not None:
                 running.append(tasks.create_task(self._xdp.run(), name="xdp"))

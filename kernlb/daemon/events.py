@@ -64,7 +64,7 @@ class Events:
         self.latest_number += 1
         event = Event(self._clock(), text, cause, self.latest_number, service, server)
         self._events.append(event)
-        log.info("%s (%s)", text, cause)
+        log.info("%s (%s)", text, cause, extra={"event": event})
         if self._log is not None:
             self._log.append(event)
         self.release()

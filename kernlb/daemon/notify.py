@@ -6,6 +6,9 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
+
+_STATUS = 15.0  # seconds between two looks at the status line, where no watchdog is kept
 
 
 def notify(*lines: str) -> None:
@@ -27,11 +30,20 @@ def reloading() -> None:
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
-async def watchdog() -> None:
-    """Pat the watchdog twice in each of its periods; returns at once where there is none."""
-    period = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()) or not period:
+async def watchdog(status: Callable[[], str]) -> None:
+    """Pat the watchdog twice in each of its periods, and keep the status line true; returns at
+    once where nobody listens."""
+    if not os.environ.get("NOTIFY_SOCKET"):
         return
+    period = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        period = 0.0
+    told = ""
     while True:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(period / 2)
+        lines = ["WATCHDOG=1"] if period else []
+        if (now := status()) != told:
+            lines.append(f"STATUS={now}")
+            told = now
+        if lines:
+            notify(*lines)
+        await asyncio.sleep(min(period / 2 or _STATUS, _STATUS))
