@@ -207,7 +207,7 @@ def _view(control: Control, name: str) -> dict:
 
 
 def plain(value, key=""):
-    """The definition without keys that are null; numbers that templates made text of again numbers."""
+    """The definition without keys that are null; text is a number where one belongs."""
     if isinstance(value, dict):
         if key in TEXTS:
             return {name: each for name, each in value.items() if each is not None}
