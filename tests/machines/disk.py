@@ -38,7 +38,8 @@ until [ -b /dev/vda ] || [ $tries = 100 ]; do /bin/busybox sleep 0.1; tries=$((t
 exec /bin/busybox switch_root /root /sbin/init
 """
 # Every program that starts costs a tenth of a second and more there: what serves hardware that is
-# not there, a person at a console, or a file system that nobody asks for, does not start.
+# not there, a person at a console, a file system that nobody asks for, or a session of systemd for
+# each connection by ssh, does not start.
 MASKED = """
 dev-hugepages.mount dev-mqueue.mount dpkg-db-backup.timer e2scrub_reap.service
 modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service
@@ -49,6 +50,9 @@ systemd-ask-password-wall.path systemd-fsck-root.service systemd-pcrphase-initrd
 systemd-pcrphase-sysinit.service systemd-pcrphase.service systemd-pstore.service
 systemd-random-seed.service systemd-rfkill.socket systemd-update-utmp.service
 systemd-update-utmp-runlevel.service systemd-tmpfiles-clean.timer kmod-static-nodes.service
+systemd-binfmt.service proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount
+systemd-logind.service dbus-org.freedesktop.login1.service user@.service
+user-runtime-dir@.service
 """
 GENERATORS = """
 systemd-bless-boot-generator systemd-cryptsetup-generator systemd-debug-generator

@@ -22,13 +22,15 @@ BRIDGE = "br0"
 GATEWAY, GATEWAY6 = IPv4Address("10.77.0.1"), IPv6Address("fd77::1")
 _numbers = itertools.count()
 
+# Seconds, for an ssh connection to be there.
+PATIENCE = {"container": 5, "emulated": 60}
 SSH_CONFIG = """Host *
   User root
   IdentityFile {key}
   UserKnownHostsFile /dev/null
   StrictHostKeyChecking no
   LogLevel ERROR
-  ConnectTimeout 5
+  ConnectTimeout {patience}
   ServerAliveInterval 15
   ControlMaster auto
   ControlPath {folder}/%C
@@ -52,7 +54,9 @@ class Site:
             check=True,
             timeout=60,
         )
-        self.ssh_config.write_text(SSH_CONFIG.format(key=self.key, folder=self.folder))
+        self.ssh_config.write_text(
+            SSH_CONFIG.format(key=self.key, folder=self.folder, patience=PATIENCE[kind])
+        )
         subprocess.run(["ip", "netns", "add", self.namespace], check=True, timeout=20)
         for line in (
             "link set lo up",

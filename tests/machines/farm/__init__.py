@@ -106,7 +106,7 @@ class Farm:
         self.inventory = site.folder / "farm.json"
         self.inventory.write_text(json.dumps(self._inventory(), indent=1))
 
-    def play(self, *options: str, timeout: float = 1800, check: bool = True) -> Played:
+    def play(self, *options: str, timeout: float = 3600, check: bool = True) -> Played:
         """Run play.yml by ansible-playbook on the operator's host."""
         environ = ANSIBLE | {
             "ANSIBLE_SSH_ARGS": f"-F {self.site.ssh_config}",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.machines.image import CACHE, ROOT
+from tests.packaging import artefacts
 
 NEWER, OLDER = "99.1", "0.0.1"
-PATIENCE = 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +18,7 @@ class Packages:
     older: Path
 
 
-def built() -> Packages:
-    """All three, from the checkout as it is. Raises AssertionError with what the build said."""
-    return Packages(_built(""), _built(NEWER), _built(OLDER))
-
-
-def _built(version: str) -> Path:
-    out = CACHE / "packages" / (version or "now")
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.deb"):
-        old.unlink()
-    environ = os.environ | ({"KERNLB_VERSION": version} if version else {})
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "debian" / "build"), "--out", str(out), "deb"],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    [package] = out.glob("kernlb_*.deb")
-    return package
+def built(folder: Path) -> Packages:
+    """All three from the checkout as it is, copied to ``folder``: it may go on while they serve."""
+    made = [artefacts.deb(version) for version in (None, NEWER, OLDER)]
+    return Packages(*(Path(shutil.copy(each, folder)) for each in made))
