@@ -48,7 +48,9 @@ def fetch(directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         for python in PYTHONS:
-            _download(python, Path(scratch) / tag(python), "--no-deps", "--require-hashes", "-r", LOCK)
+            _download(
+                python, Path(scratch) / tag(python), "--no-deps", "--require-hashes", "-r", LOCK
+            )
         Path(scratch).chmod(0o755)
         shutil.copytree(scratch, directory.with_name(f"{directory.name}.new"))
     directory.with_name(f"{directory.name}.new").rename(directory)
@@ -66,7 +68,11 @@ def lock() -> None:
                 name, version = wheel.name.split("-")[:2]
                 requirement = f"{name.lower().replace('_', '-')}=={version}"
                 found.setdefault(requirement, set()).add(_sha256(wheel))
-    head = LOCK.read_text().partition("\n\n")[0] if LOCK.exists() else "# Made by debian/vendor.py lock."
+    head = (
+        LOCK.read_text().partition("\n\n")[0]
+        if LOCK.exists()
+        else "# Made by debian/vendor.py lock."
+    )
     lines = (
         " \\\n    ".join([requirement, *(f"--hash=sha256:{each}" for each in sorted(hashes))])
         for requirement, hashes in sorted(found.items())

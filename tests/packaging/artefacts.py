@@ -46,12 +46,19 @@ def builder(root: Path = ROOT) -> ModuleType:
     return module
 
 
-def build(root: Path, out: Path, *kinds: str, version: str | None = None) -> None:
-    """Run debian/build of a checkout."""
-    environment = dict(os.environ)
-    environment.pop("KERNLB_VERSION", None)
+def build(
+    root: Path, out: Path, *kinds: str, version: str | None = None, epoch: int | None = None
+) -> None:
+    """Run debian/build of a checkout; ``epoch`` instead of its last commit's time."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("KERNLB_VERSION", "SOURCE_DATE_EPOCH")
+    }
     if version is not None:
         environment["KERNLB_VERSION"] = version
+    if epoch is not None:
+        environment["SOURCE_DATE_EPOCH"] = str(epoch)
     done = subprocess.run(
         [sys.executable, root / "debian/build", "--out", out, *kinds],
         env=environment,
@@ -59,6 +66,18 @@ def build(root: Path, out: Path, *kinds: str, version: str | None = None) -> Non
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def epoch_of(made: Path) -> int:
+    """Seconds: the time that is written into it; a later commit does not build it anew."""
+    return int((made.parent / "epoch").read_text())
+
+
+def lend_downloads(checkout: Path) -> None:
+    """What this checkout has downloaded serves another one too; nothing that was built does."""
+    (checkout / ".cache/dist").mkdir(parents=True)
+    for each in (*CACHE.glob("vendor-*"), *CACHE.glob("hatch-*")):
+        (checkout / ".cache/dist" / each.name).symlink_to(each)
 
 
 def _built(kind: str, pattern: str, version: str | None) -> Path:
@@ -69,7 +88,9 @@ def _built(kind: str, pattern: str, version: str | None) -> Path:
         if not place.exists():
             scratch = place.with_name(f"{place.name}.new")
             shutil.rmtree(scratch, ignore_errors=True)
-            build(ROOT, scratch, kind, version=version)
+            epoch = builder().epoch()
+            build(ROOT, scratch, kind, version=version, epoch=epoch)
+            (scratch / "epoch").write_text(f"{epoch}\n")
             scratch.rename(place)
             _forget(kind)
         place.touch()
