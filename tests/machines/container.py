@@ -20,7 +20,9 @@ from tests.machines.machine import MachineError, Result, Shell
 if TYPE_CHECKING:
     from tests.machines.site import Site
 
-BOOT_SECONDS = 90.0
+BOOT_SECONDS = 150.0
+# Every systemd wants about 30 of these, all of one root: raised for this machine, until it reboots.
+INOTIFY, INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances"), 2048
 REBOOT = 133  # how systemd-nspawn asks whoever started it to start it again
 NETWORK = """[Match]
 Name=host0
@@ -63,18 +65,21 @@ class Container:
         self.has_ipvs = Path("/proc/net/ip_vs").exists()
         self._shell = shell
         self._place = Path(tempfile.mkdtemp(prefix="kernlb-machine", dir="/var/tmp"))
+        if int(INOTIFY.read_text()) < INSTANCES:
+            INOTIFY.write_text(str(INSTANCES))
         self._root = self._mount(image.base(suite))
         self._prepare(site)
         argv = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--boot"]
         argv += [f"--directory={self._root}", f"--machine={name}", "--register=no", "--keep-unit"]
         argv += ["--network-bridge=br0", "--capability=all", "--console=passive"]
         argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no"]
+        argv += ["--system-call-filter=bpf perf_event_open"]
         argv += [f"--bind={self._place / 'bpf'}:/sys/fs/bpf"]
         self._argv = [*site.within, *argv]
         self._console = self._place / "console.log"
         self._nspawn = self._start()
         try:
-            self._boot = shell.wait_up(BOOT_SECONDS, self._last_words)
+            self._boot = self._wait_up()
         except MachineError:
             self.stop()
             raise
@@ -92,7 +97,7 @@ class Container:
         if ended != REBOOT:
             raise MachineError(f"{self.name} ended with {ended}: {self._last_words()}")
         self._nspawn = self._start()
-        self._boot = self._shell.wait_up(BOOT_SECONDS, self._last_words, not_boot=self._boot)
+        self._boot = self._wait_up(self._boot)
 
     def stop(self) -> None:
         self._shell.forget()
@@ -109,6 +114,11 @@ class Container:
             stdout=self._console.open("ab"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
+        )
+
+    def _wait_up(self, not_boot: str = "") -> str:
+        return self._shell.wait_up(
+            BOOT_SECONDS, self._last_words, not_boot, alive=lambda: self._nspawn.poll() is None
         )
 
     def _mount(self, lower: Path) -> Path:

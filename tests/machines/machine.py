@@ -94,11 +94,17 @@ class Shell:
         argv = ["ssh", "-F", str(self.config), "-O", "exit", self.name]
         subprocess.run(argv, capture_output=True, timeout=20, check=False)
 
-    def wait_up(self, patience: float, last_words: Callable[[], str], not_boot: str = "") -> str:
+    def wait_up(
+        self,
+        patience: float,
+        last_words: Callable[[], str],
+        not_boot: str = "",
+        alive: Callable[[], bool] = lambda: True,
+    ) -> str:
         """Wait until systemd has started what there is to start; the id of this boot."""
         deadline = time.monotonic() + patience
         said = ""
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and alive():
             asked = "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running"
             try:
                 result = self.run(asked, min(20.0, patience), False)
@@ -111,7 +117,7 @@ class Shell:
                 return boot
             time.sleep(0.2)
         raise MachineError(
-            f"{self.name} is not up after {patience:g} s: {said.strip()}\n{last_words()}"
+            f"{self.name} is not up within {patience:g} s: {said.strip()}\n{last_words()}"
         )
 
 
