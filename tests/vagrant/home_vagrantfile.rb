@@ -27,27 +27,34 @@ module StandIn
     config(:qemu, :provider) { Config }
   end
 
-  # `vagrant machines PROVIDER`: what it would make, as JSON.
+  # `vagrant machines PROVIDER ...`: what each would make, as JSON.
   class Machines < Vagrant.plugin("2", :command)
     def execute
-      found = @env.machine_names.map { |name| [name, tell(@env.machine(name, @argv.first.to_sym))] }
-      puts found.to_h.to_json
+      puts @argv.to_h { |provider| [provider, made_by(provider.to_sym)] }.to_json
       0
+    end
+
+    def made_by(provider)
+      @env.machine_names.to_h { |name| [name, tell(@env.machine(name, provider))] }
     end
 
     def tell(machine)
       config = machine.config.vm
       {
+        errors: machine.config.validate(machine).values.flatten,
         box: config.box,
         hostname: config.hostname,
-        networks: config.networks.map { |kind, options| [kind, options] },
+        networks: config.networks,
         folders: config.synced_folders.reject { |_, options| options[:disabled] }.keys,
         provisioners: config.provisioners.map { |each| provisioner(each) },
-        options: machine.provider_config.instance_variables.to_h do |name|
-          value = machine.provider_config.instance_variable_get(name)
-          [name.to_s.delete("@"), value.inspect]
-        end,
+        options: options(machine.provider_config),
       }
+    end
+
+    def options(config)
+      config.instance_variables.to_h do |name|
+        [name.to_s.delete("@"), config.instance_variable_get(name).inspect]
+      end
     end
 
     def provisioner(each)
