@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """The libraries that the package carries: which, of which bytes, and where they go in its tree.
 
-    debian/vendor.py lock               write debian/vendor.lock anew (after constraints.txt changed)
+    debian/vendor.py lock               write debian/vendor.lock anew, after constraints.txt
     debian/vendor.py fetch DIRECTORY    download what the lock names: DIRECTORY/cp311, cp312, cp313
     debian/vendor.py unpack WHEELS TREE lay them out: TREE/lib, TREE/cp311, cp312, cp313
 
-pyproject.toml says what is needed, constraints.txt which versions, vendor.lock which files by their
-hashes. Only wheels are taken, and nothing of them is run. Standard library only; downloads are pip's.
+pyproject.toml says what is needed, constraints.txt which versions, vendor.lock which files by
+their hashes. Only wheels are taken, and nothing of them is run. Standard library only; pip
+downloads.
 """
 
 from __future__ import annotations

@@ -143,9 +143,9 @@ def test_the_launcher_goes_by_its_name_and_says_what_it_lacks(tree: Path, tmp_pa
     for name in ("kernlb", "kernlbd"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(lib / "launch")
-        argv = [tmp_path / "bin" / name, "--version"]
+        argv = [tmp_path / "bin" / name, "--help"]
         told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=100).stdout
-        assert re.fullmatch(rf"{name}\W.*{re.escape(__version__)}\n", told), told
+        assert re.match(rf"(?i)usage: {name} \[", told), told
     mine = "cp{}{}".format(*_system_python())
     shutil.rmtree(lib / mine)
     done = subprocess.run([tmp_path / "bin/kernlb"], capture_output=True, text=True, timeout=100)

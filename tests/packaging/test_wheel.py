@@ -76,7 +76,6 @@ def test_it_runs_where_it_was_installed(wheel: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert __version__ in run("kernlb", "--version")
     assert __version__ in run("kernlbd", "--version")
     assert json.loads(run("kernlb", "schema"))["title"]
     where = run("python", "-c", "import kernlb; print(kernlb.__file__)")
