@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from ansible.plugins.callback import CallbackBase
 
@@ -11,7 +12,7 @@ DOCUMENTATION = """
 name: claims
 type: notification
 short_description: what each task changed, for tests
-description: Writes one line of JSON for each result to the file that the environment variable CLAIMS names.
+description: Writes one line of JSON for each result to the file that CLAIMS names.
 """
 
 
@@ -28,7 +29,7 @@ class CallbackModule(CallbackBase):
             "changed": bool(result._result.get("changed")),
             "said": str(result._result.get("msg", "")),
         }
-        with open(os.environ["CLAIMS"], "a") as file:
+        with Path(os.environ["CLAIMS"]).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def v2_runner_on_ok(self, result):
