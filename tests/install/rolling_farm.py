@@ -14,13 +14,15 @@ calls them on the operator's host, by the path of their sockets.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +40,7 @@ from tests.unit.pages import ROOT
 
 SERVERS = ("web1", "web2", "web3")
 VIPS = {"balancer1": "10.77.0.101", "balancer2": "10.77.0.102"}
-CHECK = {"type": "http", "path": "/health", "body": "fine", "interval": "1s", "timeout": "2s"}
+CHECK = {"type": "http", "path": "/health", "body": "fine", "interval": 1, "timeout": 1}
 NGINX = """\
 server {
     listen 80 default_server backlog=4096;
@@ -48,14 +50,15 @@ server {
     error_page 418 = @leaving;
     location / { if (-e /run/web-farm-leaving) { return 418; } }
     location @leaving { keepalive_timeout 0; }
-    location = /big { limit_rate 200k; }
+    location = /big { root /srv; limit_rate 200k; }
     location = /health { access_log off; }
 }
 """
-INSTALL = """
+INSTALL = f"""
 set -e
 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nginx-light >/dev/null
 cp -r /tmp/first /srv/site
+head -c {BIG} /dev/zero > /srv/big
 cp /tmp/site.conf /etc/nginx/sites-available/default
 for vip in 10.77.0.101 10.77.0.102; do ip address add $vip/32 dev lo; done
 sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
@@ -114,7 +117,7 @@ class Farm:
         self.client_namespace = f"{name}-client"
         (self.folder / "site.conf").write_text(NGINX)
         first = self.release("v1")
-        machines = [self.site.add(name) for name in SERVERS]
+        machines = [self._server(name) for name in SERVERS]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda machine: self._install(machine, first), machines))
         self._host(self.client_namespace, 9)
@@ -131,19 +134,24 @@ class Farm:
         folder = Path(tempfile.mkdtemp(prefix=f"{version}-", dir=self.folder))
         folder.chmod(0o755)
         (folder / "version").write_text(f"{version}\n")
-        (folder / "big").write_bytes(b"b" * BIG)
         (folder / "health").write_text(f"{health}\n")
         return folder
 
     def ansible(self, *words: str) -> subprocess.CompletedProcess[str]:
         """On the operator's host, in their working directory."""
-        return self.site.run(words, cwd=self.folder, timeout=240, check=False, environ=self.environ)
+        return self.site.run(words, cwd=self.folder, timeout=500, check=False, environ=self.environ)
 
     def servers(self, balancer: str) -> dict[str, str]:
         """State of each server, as a balancer has it."""
         views = self.daemons[balancer].client.service("web").servers
         names = {str(self.machine(name).address): name for name in SERVERS}
         return {names[view.address]: str(view.state) for view in views}
+
+    def _server(self, name: str) -> Machine:
+        """A machine whose every process ends with the farm."""
+        machine = self.site.add(name)
+        self._stack.callback(_end_children, machine._nspawn.pid)
+        return machine
 
     def _install(self, machine: Machine, site: Path) -> None:
         machine.put(site, "/tmp/first")
@@ -229,6 +237,15 @@ class Farm:
     def _run(self, command: str) -> None:
         done = subprocess.run(command.split(), capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def _end_children(parent: int) -> None:
+    """A container's first process is a child of systemd-nspawn, and outlives a kill of that."""
+    argv = ["pgrep", "-P", str(parent)]
+    found = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
+    for pid in map(int, found.split()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_serving(farm: Farm, expected: Sequence[str], patience: float = 60.0) -> None:

@@ -16,7 +16,7 @@ from tests.docs.pages import steps
 from tests.install.rolling_farm import SERVERS, VIPS, Clients, Farm, wait_serving
 from tests.unit.pages import ROOT, blocks
 
-pytestmark = [pytest.mark.machines, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.machines, pytest.mark.timeout(600)]
 
 PAGE = ROOT / "docs/howto/rolling-maintenance.md"
 
@@ -41,9 +41,7 @@ def started(farm: Farm) -> dict[str, str]:
     return {name: farm.machine(name).run(show).out for name in SERVERS}
 
 
-def test_every_server_is_renewed_and_no_request_fails(
-    farm: Farm, clients: Clients, record_property: Any
-) -> None:
+def test_every_server_is_renewed_and_no_request_fails(farm: Farm, clients: Clients) -> None:
     before = started(farm)
     link(farm.folder / "site", farm.release("v2"))
     command, shown = page("PLAY RECAP")

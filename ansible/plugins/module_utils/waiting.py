@@ -77,7 +77,7 @@ def until_healthy(server: Server, wait: Wait, good_probes: int) -> None:
         if not health:
             return ""
         if health["condition"] != "up":
-            return f"it is {_told(health)}; it stays {server.state}"
+            return _told(health["condition"], health)
         fresh = _good_in_a_row(health.get("probes", []), wait.began)
         if fresh >= good_probes:
             return ""
@@ -97,8 +97,7 @@ def until_up(server: Server, wait: Wait) -> None:
             return ""
         if server.state == "up":
             return "it is not in the kernel with its weight yet"
-        health = server.health()
-        return f"it is {server.state}" + (f" ({_told(health)})" if health else "")
+        return _told(server.state, server.health())
 
     wait.until(finished, f"cannot see {server.service}/{server.name} up")
 
@@ -113,6 +112,6 @@ def _good_in_a_row(probes: list, began: float) -> int:
     return count
 
 
-def _told(health: dict) -> str:
+def _told(state: str, health: dict) -> str:
     why = health.get("why", "")
-    return f"{health['condition']}: {why}" if why else health["condition"]
+    return f"it is {state}: {why}" if why else f"it is {state}"

@@ -164,7 +164,7 @@ health:
   type: dict
   sample: {check: http, condition: down, failures: 3}
 reason:
-  description: Why it is not healthy. Empty where it is.
+  description: Why it is not healthy, or gets no connections. Empty where all is well.
   returned: where there is such a server
   type: str
   sample: http status 503
