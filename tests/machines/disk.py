@@ -60,6 +60,11 @@ systemd-getty-generator systemd-gpt-auto-generator systemd-hibernate-resume-gene
 systemd-integritysetup-generator systemd-rc-local-generator systemd-system-update-generator
 systemd-sysv-generator systemd-veritysetup-generator
 """
+# Of all devices only these are looked at when it boots; each costs the search for its driver.
+TRIGGER = """[Service]
+ExecStart=
+ExecStart=-udevadm trigger --type=devices --action=add --subsystem-match=net --subsystem-match=block
+"""
 HOOK = r"""
 rm -f "$1"/boot/initrd.img-* "$1"/initrd.img* "$1"/etc/kernel/postinst.d/initramfs-tools
 echo '/dev/vda / ext4 noatime 0 1' >"$1/etc/fstab"
@@ -79,7 +84,7 @@ def base(suite: str = "bookworm") -> Boot:
     """The disk, kernel and initramfs of a bare Debian, made when they are not there yet."""
     os.environ["INITRD"] = "No"  # read by Debian's kernel packages: no general initramfs
     tree = image.base(suite, ("linux-image-amd64",), HOOK)
-    wanted = "\n".join([SIZE, str(INODES), *MODULES, MASKED, GENERATORS, FIRST])
+    wanted = "\n".join([SIZE, str(INODES), *MODULES, MASKED, GENERATORS, TRIGGER, FIRST])
     folder = tree.with_name(f"{tree.name}-disk-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}")
     boot = Boot(folder / "disk", folder / "vmlinux", folder / "initramfs")
     with (image.CACHE / "disk.lock").open("w") as lock:
@@ -96,13 +101,7 @@ def base(suite: str = "bookworm") -> Boot:
 def own(boot: Boot, target: Path, files: Mapping[str, str]) -> None:
     """A machine's own copy of the disk at ``target``, with ``files`` (by absolute path) in it."""
     _do("cp", "--sparse=always", "--reflink=auto", str(boot.disk), str(target))
-    with tempfile.TemporaryDirectory(prefix="kernlb-files") as folder:
-        lines: list[str] = []
-        for number, (path, content) in enumerate(files.items()):
-            source = Path(folder) / str(number)
-            source.write_text(content)
-            lines += [f"rm {path}", f"write {source} {path}"]
-        _edit(target, lines)
+    _edit(target, files)
 
 
 def _make(tree: Path, folder: Path) -> None:
@@ -116,16 +115,26 @@ def _make(tree: Path, folder: Path) -> None:
     masks = [f"system/{unit}" for unit in MASKED.split()] + [
         f"system-generators/{g}" for g in GENERATORS.split()
     ]
-    lines = ["mkdir /etc/systemd/system-generators"]
-    _edit(disk, lines + [f"symlink /etc/systemd/{mask} /dev/null" for mask in masks])
+    links = [f"symlink /etc/systemd/{mask} /dev/null" for mask in masks]
+    drop_in = "/etc/systemd/system/systemd-udev-trigger.service.d"
+    folders = ["mkdir /etc/systemd/system-generators", f"mkdir {drop_in}"]
+    _edit(disk, {f"{drop_in}/few.conf": TRIGGER}, [*folders, *links])
 
 
-def _edit(disk: Path, lines: Sequence[str]) -> None:
-    """Have debugfs change the file system in ``disk``; it has no exit code to speak of."""
-    with tempfile.NamedTemporaryFile("w", prefix="kernlb-debugfs") as script:
-        script.write("\n".join(lines) + "\n")
-        script.flush()
-        _do("debugfs", "-w", "-f", script.name, str(disk))
+def _edit(disk: Path, files: Mapping[str, str], before: Sequence[str] = ()) -> None:
+    """Have debugfs write ``files`` in ``disk``, after the lines of ``before``.
+
+    It has no exit code to speak of; that a machine is not as it should be shows when it boots.
+    """
+    with tempfile.TemporaryDirectory(prefix="kernlb-files") as folder:
+        lines = list(before)
+        for number, (path, content) in enumerate(files.items()):
+            source = Path(folder) / str(number)
+            source.write_text(content)
+            lines += [f"rm {path}", f"write {source} {path}"]
+        script = Path(folder) / "script"
+        script.write_text("\n".join(lines) + "\n")
+        _do("debugfs", "-w", "-f", str(script), str(disk))
 
 
 def _initramfs(tree: Path, release: str) -> bytes:

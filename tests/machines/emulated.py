@@ -38,10 +38,8 @@ MACAddress={mac}
 [Link]
 Name=host0
 """
-# Loaded for the asking, and of no use there.
-UNWANTED = "aesni_intel,button,cfg80211,crc32_pclmul,crct10dif_pclmul,evdev,ghash_clmulni_intel,"
-UNWANTED += "i2c_i801,iTCO_wdt,joydev,kvm_amd,lpc_ich,pcspkr,powernow_k8,psmouse,qemu_fw_cfg,"
-UNWANTED += "rfkill,serio_raw,sha512_ssse3,ccp"
+# What systemd-networkd asks for in vain takes seconds to load.
+UNWANTED = "cfg80211"
 LINE = f"{KERNEL_LINE} rw audit=0 module_blacklist={UNWANTED} "
 LINE += "systemd.show_status=0 systemd.unit=multi-user.target"
 
