@@ -1,4 +1,4 @@
-"""The playbooks of vagrant/ on a machine, without Vagrant: every service answers, and after a reboot.
+"""The playbooks of vagrant/ on a machine, without Vagrant: all services answer, after a reboot too.
 
 The machine is a container on this kernel; where that has no IPVS, the services by XDP are made, and
 those by IPVS in emulated guests (`--machines emulated`).
