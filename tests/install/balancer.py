@@ -31,8 +31,13 @@ ip -n server route add default via 10.78.0.1
 ip netns exec server python3 /root/as_cable.py eth0
 sysctl -qw net.ipv4.ip_forward=1
 mkdir -p /srv/server && echo served >/srv/server/index.html
-systemd-run -q --unit=server -p NetworkNamespacePath=/run/netns/server \
-    python3 -m http.server -d /srv/server 80
+cat >/etc/systemd/system/server.service <<END
+[Service]
+NetworkNamespacePath=/run/netns/server
+ExecStart=python3 -m http.server -d /srv/server 80
+END
+systemctl daemon-reload
+systemctl start server
 """
 AS_CABLE = """import array, fcntl, socket, struct, sys
 for command, value in ((0x2C, 1), (0x17, 0)):  # ETHTOOL_SGRO, ETHTOOL_STXCSUM
