@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="guests to boot at once, each with one CPU (default: 2, or $KERNLB_VM_SHARDS)",
     )
     group.addoption(
-        "--vm-timeout", type=float, default=3600.0, help="seconds a guest may live (3600)"
+        "--vm-timeout", type=float, default=4800.0, help="seconds a guest may live (4800)"
     )
     group.addoption(
         "--machines",
