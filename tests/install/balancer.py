@@ -46,6 +46,7 @@ for command, value in ((0x2C, 1), (0x17, 0)):  # ETHTOOL_SGRO, ETHTOOL_STXCSUM
     with socket.socket() as door:
         fcntl.ioctl(door, 0x8946, ifreq)  # SIOCETHTOOL
 """
+CRITICAL = "test -e /srv/server/index.html || exit 2"  # 1 would be a warning, and pass
 SETTINGS = {
     "metrics_listen": f"0.0.0.0:{METRICS}",
     "audit_interval": "5s",
@@ -70,7 +71,7 @@ WEB = {
             "tcp",
             {"type": "http", "path": "/"},
             "icmp",
-            {"type": "exec", "command": ["/usr/bin/test", "-e", "/srv/server/index.html"]},
+            {"type": "exec", "command": ["/bin/sh", "-c", CRITICAL]},
         ],
         "interval": "2s",
         "timeout": "1500ms",
