@@ -37,7 +37,7 @@ needs_keepalived = pytest.mark.skipif(
     not shutil.which("keepalived") or not shutil.which("ansible-playbook"),
     reason="keepalived or ansible is not installed",
 )
-pytestmark = [pytest.mark.netns, needs_keepalived, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.netns, needs_keepalived, pytest.mark.timeout(1500)]
 
 
 class Host:
