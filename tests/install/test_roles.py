@@ -20,7 +20,7 @@ from tests.packaging import artefacts
 
 pytestmark = [pytest.mark.machines, pytest.mark.timeout(2400)]
 
-SITE = PLAYBOOKS / "site.yml"
+SITE, ROLLING = PLAYBOOKS / "site.yml", PLAYBOOKS / "balancers-rolling.yml"
 READY = "kernlb wait ready --timeout 90"
 DOCUMENTS = "cd /etc/kernlb/services.d && sha256sum *.yaml"
 # Beside what the farm declares: all that the role can do to a host.
@@ -34,6 +34,7 @@ SAYS = {
     "Say that kernlbd would start again": "Start kernlbd again",
     "Say that kernlbd would read its files again": "Have kernlbd read its files again",
 }
+QUIET = "Wait until new connections have gone elsewhere"
 UNSAID = {"Set the sysctls"}  # follows from the file, which a check does tell
 
 
@@ -113,26 +114,28 @@ def test_a_second_run_changes_nothing(farm: Farm, installed: object) -> None:
 def test_a_bad_service_fails_in_kernlbds_words_while_requests_go_on(
     farm: Farm, installed: object
 ) -> None:
-    before = farm.balancer.run(DOCUMENTS).out
+    before, running = farm.balancer.run(DOCUMENTS).out, pid(farm)
     name = next(iter(farm.services()))
     bad = {"address": "192.0.2.9", "port": 80, "sheduler": "rr", "servers": []}
     changed = {**farm.services()[name], "scheduler": "wrr"}
     services = farm.services() | {name: changed, "broken": bad}
     with farm.under_requests() as answers:
         for options in ((), ("--check",)):
-            told = play(farm, SITE, *options, "-l", "balancers", kernlb_services=services)
+            variables = VARIABLES | {"kernlb_services": services}
+            told = play(farm, SITE, *options, "-l", "balancers", **variables)
             assert told.code != 0, told.text
             [said] = told.failures()
             assert "/etc/kernlb/services.d/broken.yaml:4: sheduler: is an unknown key" in said, said
             assert 'did you mean "scheduler"?' in said, said
-    assert farm.balancer.run(DOCUMENTS).out == before
+    assert (farm.balancer.run(DOCUMENTS).out, pid(farm)) == (before, running)
     seen = {name: set(each) for name, each in answers.items()}
     assert all(each == set(SERVERS) for each in seen.values()), answers
 
 
 def test_bad_settings_fail_and_stay_out(farm: Farm, installed: object) -> None:
     before, running = farm.balancer.run("cat /etc/kernlb/kernlb.yaml").out, pid(farm)
-    told = play(farm, SITE, "-l", "balancers", kernlb_settings={"xdp": {"interfacs": ["host0"]}})
+    variables = VARIABLES | {"kernlb_settings": {"xdp": {"interfacs": ["host0"]}}}
+    told = play(farm, SITE, "-l", "balancers", **variables)
     assert told.code != 0, told.text
     [said] = told.failures()
     assert "/etc/kernlb/kernlb.yaml:3: xdp.interfacs: is an unknown key" in said, said
@@ -163,6 +166,27 @@ def test_a_changed_setting_is_read_and_a_service_that_is_renamed_or_left_out_goe
     back = play(farm, SITE, "-l", "balancers", **VARIABLES)
     assert back.code == 0, back.text
     answered(farm)
+
+
+def test_a_balancer_that_is_not_left_alone_is_not_worked_on(farm: Farm, installed: object) -> None:
+    """What takes VIPs off is the operator's command; here one that only says so."""
+    rolling = VARIABLES | {
+        "kernlb_drain_commands": ["touch /run/off"],
+        "kernlb_undrain_commands": ["rm /run/off"],
+        "kernlb_drain_timeout": 4,
+    }
+    with farm.under_requests():
+        told = play(farm, ROLLING, **rolling)
+    assert told.code != 0, told.text
+    assert [task["task"] for task in told.tasks if task["outcome"] == "failed"] == [QUIET]
+    assert farm.balancer.run("ls /run/off").out, "its addresses were given back"
+    done = play(farm, ROLLING, **rolling | {"kernlb_drain_timeout": 60})
+    assert done.code == 0, done.text
+    took, gave = "Take the addresses off this balancer", "Give this balancer its addresses back"
+    assert {task for _, task in done.changed()} == {took, gave}, done.text
+    order = [task["task"] for task in done.tasks]
+    assert order.index(took) < order.index(QUIET) < order.index(gave)
+    assert farm.balancer.run("ls /run/off", check=False).code != 0
 
 
 def test_it_is_all_there_after_a_reboot(farm: Farm, installed: object) -> None:
