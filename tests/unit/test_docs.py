@@ -188,7 +188,7 @@ def test_every_dependency_is_argued_for() -> None:
     page = (ROOT / "docs/dependencies.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    packages = re.findall(r"PACKAGES=\((.*?)\)", (ROOT / ".ci/setup").read_text())
+    packages = re.findall(r"PACKAGES=\((.*?)\)", (ROOT / ".ci/setup").read_text(), re.DOTALL)
     names = [re.split(r"[^\w.-]", each)[0] for each in wanted] + " ".join(packages).split()
     assert [name for name in names if f"`{name}`" not in page] == []
 
