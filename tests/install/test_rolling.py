@@ -68,12 +68,14 @@ def test_a_deploy_that_breaks_a_server_ends_the_roll_with_that_server_out(
     before = started(farm)
     link(farm.folder / "site", farm.release("v3"))
     ailing = farm.release("v3", "cannot reach the database")
-    farm.write_inventory(web2={"web_farm_site": str(ailing)}, web={"web_farm_wait_timeout": 15})
+    farm.write_inventory(web2={"web_farm_site": str(ailing)}, web={"web_farm_health_timeout": 15})
     command, shown = page("FAILED")
     done = farm.ansible(*command)
     told = clients.stop()
     print(summary(told))
-    assert done.returncode != 0
+    assert done.returncode != 0 and "cannot find web/10.77.0.11:80 healthy" in done.stdout, (
+        done.stdout
+    )
     assert told["failures"] == []
     after = started(farm)
     assert after["web1"] != before["web1"] and after["web2"] != before["web2"]
