@@ -8,6 +8,7 @@ another version, for upgrades and downgrades. The last few builds are kept.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -98,8 +99,12 @@ def _built(kind: str, pattern: str, version: str | None) -> Path:
         return made
 
 
+@functools.cache
 def _fingerprint() -> str:
-    """Of all that is shipped. Not of the last commit's time: it says nothing of what is inside."""
+    """Of all that is shipped, at the first question: one run of tests is about one state.
+
+    Not of the last commit's time: it says nothing of what is inside.
+    """
     digest = hashlib.sha256()
     for name in builder().sources():
         digest.update(f"{name}\0".encode() + (ROOT / name).read_bytes() + b"\0")
