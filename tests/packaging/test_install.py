@@ -93,7 +93,7 @@ def test_installed_it_runs_and_purged_it_leaves_nothing(box: Box) -> None:
     assert box.files() == before
     assert box.run("cat /etc/passwd /etc/group").out == accounts
     assert box.run("find /run /sys/fs/bpf -name 'kernlb*'").out == ""
-    assert box.run("systemctl list-unit-files 'kernlb*'", check=False).out.startswith("0 unit")
+    assert "0 unit files" in box.run("systemctl list-unit-files 'kernlb*'", check=False).out
 
 
 @pytest.fixture
