@@ -181,7 +181,12 @@ class Farm:
         self._stack.callback(unload, pins)
         settings = {
             "defaults": {"datapath": "xdp"},
-            "xdp": {"interfaces": ["eth0"], "connections": 131072, "connections6": 1024},
+            "xdp": {
+                "interfaces": ["eth0"],
+                "connections": 131072,
+                "connections6": 1024,
+                "timeouts": {"tcpfin": 3, "tcp_time_wait": 3, "tcp_close": 3, "tcp_syn_recv": 5},
+            },
         }
         daemon = Daemon(self.folder / name, namespace, settings)
         self._stack.callback(daemon.stop)

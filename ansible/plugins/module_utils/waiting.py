@@ -42,8 +42,8 @@ class Wait:
             time.sleep(POLL)
 
 
-def until_drained(server: Server, wait: Wait) -> None:
-    """No active connection, or the deadline has passed."""
+def until_drained(server: Server, wait: Wait, idle: bool) -> None:
+    """No active connection (``idle``: no inactive one either), or the deadline has passed."""
     quiet_since = None
 
     def finished() -> str:
@@ -53,10 +53,12 @@ def until_drained(server: Server, wait: Wait) -> None:
             return ""
         if server.state != "draining":
             raise RefusedError(f"{what}: it is {server.state}, no longer draining")
-        active = server.connections()["active"]
-        if active:
+        counted = server.connections()
+        kind = "active" if counted["active"] or not idle else "inactive"
+        if counted[kind]:
             quiet_since = None
-            return f"{active} active connection{'s' if active != 1 else ''}; the drain goes on"
+            some = f"{counted[kind]} {kind} connection{'s' if counted[kind] != 1 else ''}"
+            return f"{some}; the drain goes on"
         if quiet_since is None:
             quiet_since = wait.seconds
         return "" if wait.seconds - quiet_since >= SETTLED else "it has only just become quiet"

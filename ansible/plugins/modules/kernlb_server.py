@@ -75,6 +75,14 @@ options:
       - Nothing to wait for with the other states, and in check mode.
     type: bool
     default: false
+  idle:
+    description:
+      - With C(drained) and I(wait), wait until it has no inactive connection either.
+      - With forwarding C(dsr) and C(tunnel) a balancer sees only the client's half. A client that
+        takes a port again before the entry of its last connection has expired (two minutes)
+        is sent to its old server, drained or not.
+    type: bool
+    default: false
   wait_timeout:
     description: Give up waiting after this many seconds. The task fails, and says what the server
       lacked.
@@ -228,6 +236,7 @@ def main() -> None:
             "drain_timeout": {"type": "float"},
             "min_serving": {"type": "int", "default": 0},
             "wait": {"type": "bool", "default": False},
+            "idle": {"type": "bool", "default": False},
             "wait_timeout": {"type": "float", "default": 300.0},
             "good_probes": {"type": "int", "default": 1},
             **ARGUMENTS,
@@ -292,7 +301,7 @@ def _drained(server: Server, wish: dict, wait) -> None:
     server.edit(wish["weight"], wish["settings"])
     server.drain(wish["drain_timeout"])
     if wait:
-        until_drained(server, wait)
+        until_drained(server, wait, wish["idle"])
 
 
 def _disabled(server: Server, wish: dict, wait) -> None:
