@@ -168,7 +168,7 @@ def test_the_manual_pages_are_pages(tree: Path) -> None:
     assert len(pages) > 20
     for page in pages:
         text = gzip.decompress(page.read_bytes())
-        argv = ["groff", "-man", "-Tutf8", "-ww", "-z"]
+        argv = ["groff", "-man", "-Tutf8", "-ww", "-Wbreak", "-z"]
         done = subprocess.run(argv, input=text, capture_output=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, b""), page.name
         assert f"kernlb {__version__}".encode() in text.replace(b"\\-", b"-"), page.name
