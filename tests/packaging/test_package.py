@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -220,7 +221,10 @@ def test_maintainer_scripts_are_shell_that_every_shell_reads(package: Path, tmp_
         assert "#DEBHELPER#" not in script.read_text()
 
 
-@pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed")
+@pytest.mark.skipif(
+    shutil.which("lintian") is None and os.environ.get("CI") != "true",
+    reason="lintian is not installed",
+)
 def test_lintian_has_nothing_to_object(package: Path) -> None:
     argv = ["lintian", "--allow-root", "--fail-on", "error,warning", package]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=400)
