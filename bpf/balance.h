@@ -70,7 +70,7 @@ static __noinline __u32 server_by_template(const struct packet *p, const struct 
 	struct flow template = {};
 	struct server *server;
 	union conn_word again;
-	struct found found;
+	struct found found = {};
 	struct conn *conn;
 
 	template_of(&p->flow, service, &template);
@@ -101,7 +101,7 @@ static __noinline void remember_template(const struct packet *p, const struct se
 		.now = p->now,
 	};
 	struct flow template = {};
-	struct found found;
+	struct found found = {};
 
 	template_of(&p->flow, service, &template);
 	if (conn_find(&template, &found))
@@ -160,7 +160,7 @@ __noinline int take_half_open(__u32 index, __u8 family)
 static long port_step(__u32 n, struct port_search *search)
 {
 	__u32 port = search->first + (search->start + n) % (search->count ?: 1) * cpus;
-	struct found taken;
+	struct found taken = {};
 
 	search->answers.dport = bpf_htons(port);
 	search->found = !conn_find(&search->answers, &taken);
@@ -215,7 +215,7 @@ static __always_inline __u8 first_state(const struct packet *p)
  */
 __noinline int forget_answers(const struct flow *answers)
 {
-	struct found older;
+	struct found older = {};
 
 	if (answers && conn_find(answers, &older) && older.word.flags & CONN_REVERSE)
 		conn_take(older.index, older.word.word, 0, answers->family);

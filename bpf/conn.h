@@ -354,7 +354,7 @@ static __always_inline __u32 age_of(const struct conn *conn, __u32 now)
 static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u32 now,
 				      const __u8 family)
 {
-	struct found found;
+	struct found found = {};
 
 	return age_of(conn, now) > ORPHAN_TICKS && !connection_of(index, &found, family);
 }
@@ -375,7 +375,7 @@ __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 {
 	struct conn *conn = conn_at(index, family);
 	union conn_word word;
-	struct found found;
+	struct found found = {};
 	__u32 age;
 
 	if (!conn)

@@ -193,7 +193,7 @@ static __always_inline int express_ip(struct xdp_md *ctx, const __u8 family)
 	struct express e = {};
 	struct server *server;
 	enum reason stop;
-	struct found found;
+	struct found found = {};
 	struct conn *conn;
 	__u32 now, id, tcp_header;
 	__be16 *ports;

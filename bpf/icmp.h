@@ -269,7 +269,7 @@ enum quoted {
 /* Whose flow is quoted? */
 __noinline int match_flow(struct packet *p, const struct flow *flow)
 {
-	struct found found;
+	struct found found = {};
 	struct conn *conn;
 
 	if (!p || !flow)

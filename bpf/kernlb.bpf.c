@@ -84,7 +84,7 @@ static __always_inline enum reason balance_flow(struct xdp_md *ctx, struct packe
 {
 	struct server *server = NULL;
 	enum reason reason;
-	struct found found;
+	struct found found = {};
 
 	if (conn_find(&p->flow, &found))
 		server = follow(p, &found, family);

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from kernlb import __version__
 from kernlb.cli.console import DONE, FAILED, UNREACHABLE, USAGE, Console
 from kernlb.cli.lazy import Lazy, LazyGroup
 
@@ -47,6 +48,7 @@ COMMANDS = {
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, top=True, context_settings={"max_content_width": 100})
+@click.version_option(__version__, message="kernlb %(version)s")
 def cli() -> None:
     """Declare virtual services; the kernel balances them.
 

@@ -7,7 +7,9 @@ device, an empty bpffs; so the kernel forgets what a real one would forget.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from ipaddress import IPv4Address, IPv6Address
@@ -101,7 +103,9 @@ class Container:
 
     def stop(self) -> None:
         self._shell.forget()
-        self._nspawn.kill()
+        for process in (*self._children(), self._nspawn.pid):  # its first process would outlive it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._nspawn.wait(20)
         subprocess.run(["umount", "-l", str(self._root)], check=False, timeout=20)
@@ -115,6 +119,14 @@ class Container:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def _children(self) -> list[int]:
+        """Of nspawn: the first process of the container."""
+        try:
+            text = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(each) for each in text.split()]
 
     def _wait_up(self, not_boot: str = "") -> str:
         return self._shell.wait_up(
@@ -135,6 +147,7 @@ class Container:
         text = NETWORK.format(address=self.address, address6=self.address6, gateway=GATEWAY)
         for path, content in (
             ("etc/hostname", f"{self.name}\n"),
+            ("etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n"),
             ("etc/systemd/network/10-host0.network", text),
             ("etc/systemd/system/container-bpffs.service", BPFFS),
             ("root/.ssh/authorized_keys", site.key.with_suffix(".pub").read_text()),

@@ -55,8 +55,10 @@ def base(suite: str = "bookworm", extra: Sequence[str] = (), hook: str = "") -> 
     """
     wanted = "\n".join([suite, *BARE.split(), *ARCHIVE.split(), PREPARE, *extra, hook])
     tree = CACHE / f"{suite}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    if tree.exists():
+        return tree
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+    with (CACHE / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():
             _build(suite, tree, extra, hook)
@@ -70,7 +72,7 @@ def _build(suite: str, tree: Path, extra: Sequence[str], hook: str) -> None:
         )
     making = tree.with_name(tree.name + ".new")
     shutil.rmtree(making, ignore_errors=True)
-    script = CACHE / "prepare.sh"
+    script = CACHE / f"{suite}-prepare.sh"
     script.write_text(f"export ARCHIVE='{ARCHIVE}'\n{PREPARE}\n{hook}")
     argv = [
         "mmdebstrap",
