@@ -15,6 +15,7 @@ from kernlb.lab.load import Answer
 from kernlb.lab.network import Lab
 from kernlb.lab.servers import nginx_command
 from tests.ansible.modules_play import Ansible, Result
+from tests.ansible.modules_tap import Tap
 from tests.netns.traffic.daemon import Daemon
 from tests.netns.traffic.wait import wait_for
 
@@ -125,10 +126,9 @@ def test_a_server_is_enabled_only_when_found_healthy_anew(
     lab.exec("server1", [*nginx, "-s", "stop"])  # nobody has noticed yet: it counts as up
     bad = one(ansible, "web", first, state="enabled", wait=True, wait_timeout=6)
     assert bad["failed"] and not bad["changed"] and bad["state"] == "draining"
-    assert bad["msg"].startswith(
-        f"cannot find web/{first}:80 healthy: it is down: connection refused; drained by an operator"
-    )
-    assert bad["reason"] == "connection refused; drained by an operator"
+    why = "connection refused; drained by an operator"
+    assert bad["msg"].startswith(f"cannot find web/{first}:80 healthy: it is down: {why}")
+    assert bad["reason"] == why
     assert bad["health"]["condition"] == "down" and bad["health"]["failures"] >= 2
     with ThreadPoolExecutor() as pool:
         wish = {"state": "enabled", "good_probes": 2, "wait": True, "wait_timeout": 60}
@@ -155,17 +155,20 @@ def test_a_new_server_is_waited_for_until_it_answers(
 
 
 def test_a_daemon_that_is_replaced_meanwhile_is_waited_for(
-    lab: Lab, daemon: Daemon, ansible: Ansible
+    lab: Lab, daemon: Daemon, ansible: Ansible, tmp_path: Path
 ) -> None:
     declare(lab, daemon, "last", 4, 7)
     first = str(lab.topology.servers[0].v4)
     opened = sessions(lab, 4, 2)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(one, ansible, "last", first, state="drained", wait=True)
-        wait_for(lambda: held(daemon, "last"), 30, "it drains")
+    with Tap(tmp_path / "tap", daemon.socket) as tap, ThreadPoolExecutor() as pool:
+        wish = {"state": "drained", "wait": True, "socket": str(tap.path)}
+        waiting = pool.submit(one, ansible, "last", first, **wish)
+        wait_for(lambda: looks(tap) > 1, 60, "it looks again and again")
         daemon.kill()
+        before = looks(tap)
         daemon.start(*daemon.options)
-        assert not waiting.done()
+        wait_for(lambda: looks(tap) > before, 60, "it goes on looking")
+        assert not waiting.done(), waiting.result()
         lab.load.close_sessions(opened)
         done = waiting.result(90)
     assert not done["failed"] and done["state"] == "draining", done
@@ -174,5 +177,6 @@ def test_a_daemon_that_is_replaced_meanwhile_is_waited_for(
     assert gone["failed"] and "cannot reach kernlbd" in gone["msg"]
 
 
-def held(daemon: Daemon, name: str) -> bool:
-    return any(each.state == "draining" for each in daemon.client.service(name).servers)
+def looks(tap: Tap) -> int:
+    """How often its connections were asked for."""
+    return sum("/v1/stats" in each for each in tap.asked)

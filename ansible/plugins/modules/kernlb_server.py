@@ -283,6 +283,7 @@ def _waited(wait) -> dict:
 
 def _present(server: Server, wish: dict, wait) -> None:
     server.declare(wish["weight"], wish["settings"])
+    server.look()  # a new one has its port now
     if wait and server.held:
         until_healthy(server, wait, wish["good_probes"])
     elif wait:
