@@ -53,7 +53,7 @@ def test_each_file_is_where_a_package_has_it(package: Path) -> None:
         "/usr/bin/kernlb": "l",
         "/usr/sbin/kernlbd": "l",
         "/usr/lib/kernlb/launch": "-rwxr-xr-x",
-        "/lib/systemd/system/kernlbd.service": "-rw-r--r--",
+        "/usr/lib/systemd/system/kernlbd.service": "-rw-r--r--",
         "/usr/lib/sysusers.d/kernlb.conf": "-rw-r--r--",
         "/usr/lib/tmpfiles.d/kernlb.conf": "-rw-r--r--",
         "/etc/kernlb/kernlb.yaml": "-rw-r--r--",
