@@ -58,7 +58,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
 
 
 def _name(requirement: str) -> str:
-    return requirement.lower().replace("_", "-").partition(">")[0].strip()
+    return requirement.lower().replace("_", "-").replace(".", "-").partition(">")[0].strip()
 
 
 def test_it_runs_where_it_was_installed(wheel: Path, tmp_path: Path) -> None:
