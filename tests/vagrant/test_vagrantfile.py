@@ -24,8 +24,11 @@ VERSION_ONLY = "#!/bin/sh\necho 7.0.20r163906\n"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-needs_vagrant = pytest.mark.skipif(not shutil.which("vagrant"), reason="vagrant is not installed")
-needs_ruby = pytest.mark.skipif(not shutil.which("ruby"), reason="ruby is not installed")
+HERE = os.environ.get("CI") != "true"  # there, what is missing fails
+needs_vagrant = pytest.mark.skipif(
+    HERE and not shutil.which("vagrant"), reason="vagrant is not installed"
+)
+needs_ruby = pytest.mark.skipif(HERE and not shutil.which("ruby"), reason="ruby is not installed")
 
 
 @pytest.fixture
