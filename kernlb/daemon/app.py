@@ -316,6 +316,8 @@ class App:
 
 def _missing(kind: DatapathKind, error: OSError) -> DatapathStatus:
     log.warning("%s", sentence(error))
+    for line in getattr(error, "log", "").splitlines():  # the verifier's last words
+        log.warning("  %s", line)
     return DatapathStatus(kind, False, detail=sentence(error))
 
 
