@@ -64,7 +64,7 @@ RELOAD = "curl -sS --unix-socket /run/kernlb/control.sock -X POST http://kernlb/
 ENABLE = "/v1/services/web/servers/10.0.0.2:80/enable"
 RELOAD += f"; curl -sS --unix-socket /run/kernlb/control.sock -X POST http://kernlb{ENABLE}"
 OF_XDP = ("kernlb explain", "kernlb dump", "kernlb stats --reasons", "kernlb xdp")
-OF_XDP += ("kernlb trace drops --own",)
+OF_XDP += ("kernlb trace drops --own", "kernlb unload")
 # Ended from outside after a moment, as an operator would.
 ENDLESS = ("kernlb top", "kernlb events --follow", "kernlb trace drops --own")
 # On a terminal, and what is typed there: consent, or nothing.
@@ -163,7 +163,8 @@ def test_examples_that_ask_xdp_run(xdp: Host) -> None:
     for line in (each for each in RUN if each.startswith(OF_XDP) and "unload" not in each):
         _try(xdp, line)
     xdp.run("kill %1; wait %1")
-    _try(xdp, "kernlb xdp unload")
+    for line in (each for each in RUN if "unload" in each):
+        _try(xdp, line)
 
 
 def _try(host: Host, line: str) -> None:
