@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.machines.site import Site
+
+EMULATED_ALONE = ("test_emulated_methods.py",)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """On containers other stories show what can be shown there."""
+    emulated = config.getoption("--machines") == "emulated"
+    return True if collection_path.name in EMULATED_ALONE and not emulated else None
 
 
 @pytest.fixture(scope="session")

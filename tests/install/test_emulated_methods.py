@@ -19,8 +19,6 @@ pytestmark = [pytest.mark.machines, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def farm(machines: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    if machines != "emulated":
-        pytest.skip("runs on emulated machines: --machines emulated, or make test-vm")
     with Site(machines) as site:
         farm = Farm(site, built(tmp_path_factory.mktemp("packages")))
         stories.role(farm)
