@@ -102,5 +102,5 @@ def test_the_smoke_test_fails_where_a_server_does_not_answer(farm: Farm) -> None
     failed = farm.machine.run(f"kernlb-smoke --wait 3 --requests 6 {service}", check=False)
     farm.machine.run("systemctl start kernlb-backend@backend2")
     assert failed.code == 1
-    assert re.search(rf"^FAILED +{service}: 3 servers are up$", failed.out, re.M), failed.out
+    assert re.search(rf"^FAILED +{service}: ", failed.out, re.M), failed.out
     farm.machine.run(f"kernlb-smoke --requests 6 {service}")
