@@ -186,7 +186,7 @@ def test_a_reload_of_a_bad_file_fails_in_the_daemons_words_and_leaves_the_rest(
 
 
 def test_the_status_line_follows(balancer: Balancer) -> None:
-    assert balancer.show("StatusText") == "1 services, 1 servers"
+    wait_for(lambda: balancer.show("StatusText") == "1 services, 1 servers", 40, "status line")
     balancer.run("kernlb service add more 10.77.0.104:80 --server 10.78.0.3 --server 10.78.0.4")
     wait_for(lambda: balancer.show("StatusText") == "2 services, 3 servers", 40, "status line")
     balancer.run("kernlb service rm more")
