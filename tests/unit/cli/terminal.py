@@ -46,6 +46,7 @@ class Terminal:
         if not self.pid:
             try:
                 os.read(0, 1)  # until the window has its size
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in a foreground job
                 os.execvpe(self._argv[0], list(self._argv), self._environment)
             finally:
                 os._exit(70)
