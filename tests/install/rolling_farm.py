@@ -14,15 +14,13 @@ calls them on the operator's host, by the path of their sockets.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -117,7 +115,7 @@ class Farm:
         self.client_namespace = f"{name}-client"
         (self.folder / "site.conf").write_text(NGINX)
         first = self.release("v1")
-        machines = [self._server(name) for name in SERVERS]
+        machines = [self.site.add(name) for name in SERVERS]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda machine: self._install(machine, first), machines))
         self._host(self.client_namespace, 9)
@@ -146,12 +144,6 @@ class Farm:
         views = self.daemons[balancer].client.service("web").servers
         names = {str(self.machine(name).address): name for name in SERVERS}
         return {names[view.address]: str(view.state) for view in views}
-
-    def _server(self, name: str) -> Machine:
-        """A machine whose every process ends with the farm."""
-        machine = self.site.add(name)
-        self._stack.callback(_end_children, machine._nspawn.pid)
-        return machine
 
     def _install(self, machine: Machine, site: Path) -> None:
         machine.put(site, "/tmp/first")
@@ -242,15 +234,6 @@ class Farm:
     def _run(self, command: str) -> None:
         done = subprocess.run(command.split(), capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, f"{command}: {done.stderr}"
-
-
-def _end_children(parent: int) -> None:
-    """A container's first process is a child of systemd-nspawn, and outlives a kill of that."""
-    argv = ["pgrep", "-P", str(parent)]
-    found = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
-    for pid in map(int, found.split()):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def wait_serving(farm: Farm, expected: Sequence[str], patience: float = 60.0) -> None:

@@ -42,10 +42,6 @@ UNSAID = {"Set the sysctls"}  # follows from the file, which a check does tell
 def farm(site: Site) -> Farm:
     package = artefacts.deb()
     made = Farm(site, Packages(package, package, package))
-    for machine in (made.balancer, *made.servers):  # or sudo asks name servers, which are not there
-        machine.run(
-            f"grep -qw {machine.name} /etc/hosts || echo 127.0.1.1 {machine.name} >>/etc/hosts"
-        )
     as_by_cable(made)
     return made
 

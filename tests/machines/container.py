@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.machines import image
-from tests.machines.machine import MachineError, Result, Shell
+from tests.machines.machine import HOSTS, MachineError, Result, Shell
 
 if TYPE_CHECKING:
     from tests.machines.site import Site
@@ -147,7 +147,7 @@ class Container:
         text = NETWORK.format(address=self.address, address6=self.address6, gateway=GATEWAY)
         for path, content in (
             ("etc/hostname", f"{self.name}\n"),
-            ("etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n"),
+            ("etc/hosts", HOSTS.format(name=self.name)),
             ("etc/systemd/network/10-host0.network", text),
             ("etc/systemd/system/container-bpffs.service", BPFFS),
             ("root/.ssh/authorized_keys", site.key.with_suffix(".pub").read_text()),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from kernlb.lab.vm import EMULATED_CPU, KERNEL_LINE
 from tests.machines import disk
 from tests.machines.container import NETWORK
-from tests.machines.machine import MachineError, Result, Shell
+from tests.machines.machine import HOSTS, MachineError, Result, Shell
 
 if TYPE_CHECKING:
     from tests.machines.site import Site
@@ -146,6 +146,7 @@ class Emulated:
         network = NETWORK.format(address=self.address, address6=self.address6, gateway=GATEWAY)
         return {
             "/etc/hostname": f"{self.name}\n",
+            "/etc/hosts": HOSTS.format(name=self.name),
             "/etc/machine-id": f"{uuid.uuid4().hex}\n",  # without, systemd enables all it finds
             "/etc/systemd/network/10-host0.link": LINK.format(mac=mac),
             "/etc/systemd/network/10-host0.network": network,
