@@ -1,7 +1,8 @@
 """Markers, time limits, and where each test runs.
 
 A missing privilege or kernel feature is a named skip here and a failure where CI=true. Tests
-marked `ipvs` run in this process when this kernel has IPVS, else in guests (tests/vm/shards.py).
+marked `ipvs` run in this process when this kernel has IPVS, else in guests; those marked `machines`
+run in a process beside (tests/vm/lanes.py).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 import pytest
 
 from kernlb.lab.kernels import running_kernel_has_ipvs
-from tests.vm.shards import GuestItems
+from tests.vm.lanes import DealtItems
 from tests.vm.stream import ReportStream
 from tests.vm.time_limit import TimeLimit
+from tests.vm.whole_run import WholeRun
 
 MARKERS = (
     "ipvs: needs root and a kernel with IPVS; runs in a guest where this kernel has none",
@@ -38,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="guests to boot at once, each with one CPU (default: 2, or $KERNLB_VM_SHARDS)",
     )
     group.addoption(
-        "--vm-timeout", type=float, default=4800.0, help="seconds a guest may live (4800)"
+        "--vm-timeout", type=float, default=4200.0, help="seconds a lane may take (4200)"
     )
     group.addoption(
         "--machines",
@@ -46,17 +48,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="container",
         help="what the stories of tests/install run on (container)",
     )
-    group.addoption("--vm-stream", metavar="FILE", help="(in the guest) write every report here")
+    group.addoption("--vm-stream", metavar="FILE", help="(in a lane) write every report here")
+    group.addoption(
+        "--run-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end the run after the test that goes on then; failures are shown as they happen",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(TimeLimit(TIME_LIMIT), "time-limit")
+    if limit := config.getoption("--run-timeout"):
+        config.pluginmanager.register(WholeRun(config, limit), "whole-run")
     if stream := config.getoption("--vm-stream"):
         config.pluginmanager.register(ReportStream(config, stream), "report-stream")
     elif not config.option.collectonly:
-        config.pluginmanager.register(GuestItems(config), "guest-items")
+        config.pluginmanager.register(DealtItems(config), "dealt-items")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

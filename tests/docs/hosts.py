@@ -60,7 +60,7 @@ class Host:
         self._layers = tempfile.TemporaryDirectory(prefix="kernlb-docs")
         variables = {"OWN": " ".join(OWN), "EMPTY": " ".join(EMPTY), **(variables or {})}
         variables |= {"CHECKOUT": str(ROOT)}
-        variables |= {"PATH": PATH, "HOME": "/root"}
+        variables |= {"PATH": PATH, "HOME": "/root", "SHELL": "/bin/bash", "TERM": "xterm"}
         net = f"--net=/run/netns/{namespace}"
         self._shell = subprocess.Popen(
             ["nsenter", net, "unshare", "--mount", "bash", "-c", _PRIVATE, "-", self._layers.name],
@@ -85,12 +85,17 @@ class Host:
             more = os.read(self._shell.stdout.fileno(), 65536) if ready else b""
             if not more:
                 what = "ended the shell" if ready else f"took more than {patience:g} s"
+                self.end()  # what comes next would wait for it
                 raise AssertionError(f"`{command}` {what}; it printed: {heard.decode()}")
             heard += more
         text = heard[: match.start()].decode(errors="replace")
         return int(match[1]), [each for each in text.splitlines() if not _OF_A_JOB.match(each)]
 
-    def close(self) -> None:
+    @property
+    def ended(self) -> bool:
+        return self._shell.poll() is not None
+
+    def end(self) -> None:
         """End the shell and all that it started."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
@@ -98,6 +103,10 @@ class Host:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._shell.wait(5)
                 break
+
+    def close(self) -> None:
+        """End it, and remove what it wrote."""
+        self.end()
         self._layers.cleanup()
 
     def __enter__(self) -> Self:

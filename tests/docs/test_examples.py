@@ -7,7 +7,7 @@ services are as in BASE again. Examples that cannot run here are named, with the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 import pytest
@@ -123,9 +123,22 @@ def _daemon(options: str) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[Host]:
-    with _daemon("--datapath fake") as host:
-        yield host
+def hosts() -> Iterator[Iterator[Host]]:
+    """A host with a daemon, as often as asked; the same one while it answers."""
+    with ExitStack() as stack:
+
+        def same_or_new() -> Iterator[Host]:
+            while True:
+                host = stack.enter_context(_daemon("--datapath fake"))
+                while not host.ended:
+                    yield host
+
+        yield same_or_new()
+
+
+@pytest.fixture
+def fake(hosts: Iterator[Host]) -> Host:
+    return next(hosts)
 
 
 @pytest.fixture
@@ -168,7 +181,8 @@ def test_examples_that_ask_xdp_run(xdp: Host) -> None:
 
 
 def _try(host: Host, line: str) -> None:
-    shown = f"timeout -s INT 2 {line}" if _endless(line) else line
+    # In the foreground: a program of a terminal is stopped by it in any other group.
+    shown = f"timeout --foreground -k 20 -s INT 2 {line}" if _endless(line) else line
     for start, typed in ON_A_TERMINAL.items():
         if line.startswith(start):
             shown = f"{typed} | script -qefc '{shown}' /dev/null"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.shards import deal
+from tests.vm.lanes import deal
 from tests.vm.stream import ReportStream, StreamReader
 
 
