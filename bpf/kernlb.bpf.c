@@ -5,8 +5,8 @@
  * A packet's walk, cheapest answer first:
  *
  *   parse.h     Ethernet, IP, ports; an address that the filter does not know is let go
- *   conn.h      the flow is known: its entry names the server
- *   balance.h   it is not: service, then server (select.h), then an entry
+ *   conn.h      the flow is known: its entry (conn_table.h) names the server
+ *   balance.h   it is not: service, server (select.h), then an entry (conn_insert.h)
  *   forward.h   to the server by dsr, tunnel, nat or fullnat; hop.h puts it on the wire
  *   reply.h     a server's answer of nat or fullnat, back to the client
  *   icmp.h      echo to a VIP; errors that quote a flow
@@ -33,6 +33,7 @@
 #include "csum.h"
 #include "parse.h"
 #include "conn.h"
+#include "conn_insert.h"
 #include "count.h"
 #include "select.h"
 #include "balance.h"

@@ -91,7 +91,10 @@ class SysctlsDocument(_Document, frozen=True):
     ] = UNSET
     conn_reuse_mode: Annotated[
         Annotated[int, Meta(ge=0, le=3)] | UnsetType,
-        doc("How a new connection from a port still in use is taken: bit 0 reschedules."),
+        doc(
+            "How a new connection from a port still in use is taken: bit 0 reschedules it once the "
+            "old one has ended, bit 1 already in FIN_WAIT where the server is not heard."
+        ),
     ] = UNSET
     conntrack: Annotated[
         Switch | UnsetType, doc("Keep netfilter's connection tracking for balanced connections.")

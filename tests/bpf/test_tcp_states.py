@@ -54,7 +54,7 @@ WHO = {
     ("fullnat", "server"): "server",
 }
 ACTIVE = {"established", "syn_sent", "syn_recv"}  # ip_vs_proto_tcp.c, tcp_state_active_table
-NEW = {("S", "time_wait"), ("S", "close")}  # a new connection: is_new_conn_expected()
+ENDED = {"time_wait", "close"}  # a SYN begins a new connection: is_new_conn_expected()
 
 
 def transitions():
@@ -134,6 +134,23 @@ def test_a_connection_from_its_beginning(world: World, name: str, family: int) -
         (talk.client if packet[0] == "c" else talk.serve)(packet[1:])
         seen.append(talk.state)
     assert seen == [SHORT[state] for state in states.split()]
+
+
+@pytest.mark.parametrize("state", SHORT.values())
+@pytest.mark.parametrize("method", ("dsr", "tunnel", "nat", "fullnat"))
+def test_a_port_that_is_used_again_is_a_new_connection_once_the_old_one_has_ended(
+    world: World, method: str, state: str
+) -> None:
+    """As with conn_reuse_mode 3: FIN_WAIT is an end where the server is not heard."""
+    talk = Talk(world, method)
+    world.put_in_state(state)
+    service = world.services.made[0]
+    service.weigh(talk.server, 0)
+    how = {"port": SERVER_PORT} if method in ("nat", "fullnat") else {}
+    other = service.add(SERVER[4][:-1] + "9", forwarding=method, **how)
+    talk.client("S")
+    ended = ENDED | ({"fin_wait"} if method in ("dsr", "tunnel") else set())
+    assert world.connection(4).server == (other.id if state in ended else talk.server.id)
 
 
 @pytest.mark.parametrize("state", SHORT.values())

@@ -15,6 +15,7 @@ from kernlb.datapath.xdp.datapath import XDPDatapath
 from kernlb.datapath.xdp.loading import load, unload
 from kernlb.datapath.xdp.memory import Sizes
 from kernlb.datapath.xdp.sweeping import Sweeper
+from kernlb.lab.namespaces import write_sysctl
 from kernlb.model import ServerKey, ServiceKey
 from kernlb.plan import Op
 from tests.netns.choices.ground import FRONT, Ground
@@ -46,6 +47,7 @@ class IPVSSide:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self.datapath: IPVSDatapath = ground.within(IPVSDatapath)
+        ground.within(lambda: write_sysctl("net.ipv4.vs.conn_reuse_mode", "3"))
         self.keep(LONG)
 
     def keep(self, seconds: int) -> None:

@@ -172,7 +172,8 @@ class Story:
 
     def begin_again(self, port: int | None = None) -> None:
         """From a port (any, if none is named) whose connection is over, and is counted still."""
-        over = [each for each, connection in self.open.items() if connection.said in "RT"]
+        ends = "RT" if self.forwarding is Forwarding.NAT else "RTF"  # as conn_reuse_mode 3 has it
+        over = [each for each, connection in self.open.items() if connection.said in ends]
         if over:
             self._begin(self.open.pop(port or self.random.choice(over)).first)
 
