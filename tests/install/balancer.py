@@ -6,12 +6,11 @@ Clients are the operator's host. Checks of four kinds ask the server, one of the
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.machines.machine import Machine, Result
-from tests.machines.site import BRIDGE, Site
+from tests.machines.site import Site
 
 VIP = "10.77.0.100"
 SERVER = "10.78.0.2"
@@ -90,7 +89,6 @@ class Balancer:
         self.machine.put(package, "/root/kernlb.deb")
         self.run("apt-get -qq install -y /root/kernlb.deb curl 2>&1", timeout=600)
         self.run("sh /root/ground.sh")
-        self._clients_as_by_cable()
         self._write("kernlb.yaml", json.dumps(SETTINGS), "/etc/kernlb/kernlb.yaml")
         self.declare("web", WEB)
         self.run("systemctl restart kernlbd && kernlb wait healthy web --timeout 60s", timeout=300)
@@ -122,13 +120,3 @@ class Balancer:
         source = self.site.folder / name
         source.write_text(text)
         self.machine.put(source, target)
-
-    def _clients_as_by_cable(self) -> None:
-        source = self.site.folder / "as_cable.py"
-        links = self.site.run(["ip", "-j", "link", "show", "master", BRIDGE]).stdout
-        for device in (BRIDGE, *(link["ifname"] for link in json.loads(links))):
-            subprocess.run(
-                [*self.site.within, "python3", str(source), device],
-                capture_output=True,
-                check=False,
-            )

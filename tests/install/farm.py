@@ -31,7 +31,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from kernlb.datapath.xdp.decap import hold_pass
 from kernlb.lab import backend
 from kernlb.lab.load import LoadClient
 from kernlb.lab.namespaces import inside, processes, switch_checksum_offload_off
@@ -197,13 +196,6 @@ class Farm:
         for network, n in itertools.product((CLIENTS, NAT_CLIENTS), range(2, 2 + MANY)):
             run(["ip", "address", "add", f"{network}{n}/32", "dev", "lo"])
         run(["ip", "route", "add", VIPS, "via", str(self.balancer.address)])
-        ports = [f"vb-{self.balancer.name}"] if self.balancer.kind == "container" else []
-
-        def prepare() -> None:
-            switch_checksum_offload_off(BRIDGE)  # a frame that XDP rewrites has its checksum
-            hold_pass(ports)  # the far end of a veth pair takes what XDP sends
-
-        inside(self.site.namespace, prepare)
 
     def _add_server(self, name: str, address: IPv4Address) -> None:
         namespace, within = self._namespace(name), ["ip", "-n", self._namespace(name)]

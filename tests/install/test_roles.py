@@ -10,12 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernlb.datapath.xdp.decap import hold_pass
-from kernlb.lab.namespaces import inside, switch_checksum_offload_off
 from tests.ansible.ground import PLAYBOOKS, Told, play
 from tests.machines.farm import SERVERS, Farm
 from tests.machines.farm.packages import Packages
-from tests.machines.site import BRIDGE, Site
+from tests.machines.site import Site
 from tests.packaging import artefacts
 
 pytestmark = [pytest.mark.machines, pytest.mark.timeout(2400)]
@@ -41,9 +39,7 @@ UNSAID = {"Set the sysctls"}  # follows from the file, which a check does tell
 @pytest.fixture(scope="module")
 def farm(site: Site) -> Farm:
     package = artefacts.deb()
-    made = Farm(site, Packages(package, package, package))
-    as_by_cable(made)
-    return made
+    return Farm(site, Packages(package, package, package))
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +49,6 @@ def installed(farm: Farm) -> Iterator[tuple[Told, Told]]:
     ran = play(farm, SITE, **VARIABLES)
     farm.play("--limit", "servers")
     yield checked, ran
-
-
-def as_by_cable(farm: Farm) -> None:
-    """A pair of veth takes what XDP sends, and gives it whole checksums, once told to."""
-    if farm.site.kind != "container":
-        return
-    port = f"vb-{farm.balancer.name}"
-
-    def prepare() -> None:
-        for device in (BRIDGE, port):
-            switch_checksum_offload_off(device)
-        hold_pass([port])
-
-    inside(farm.site.namespace, prepare)
 
 
 def answered(farm: Farm) -> None:
@@ -192,7 +174,6 @@ def test_a_balancer_that_is_not_left_alone_is_not_worked_on(farm: Farm, installe
 def test_it_is_all_there_after_a_reboot(farm: Farm, installed: object) -> None:
     for machine in (*farm.servers, farm.balancer):
         machine.reboot()
-    as_by_cable(farm)
     answered(farm)
 
 

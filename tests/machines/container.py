@@ -16,6 +16,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernlb.datapath.xdp.decap import hold_pass
+from kernlb.lab.namespaces import inside, switch_checksum_offload_off
 from tests.machines import image
 from tests.machines.machine import HOSTS, MachineError, Result, Shell
 
@@ -66,6 +68,7 @@ class Container:
         self.name, self.address, self.address6 = name, address, address6
         self.has_ipvs = Path("/proc/net/ip_vs").exists()
         self._shell = shell
+        self._site = site
         self._place = Path(tempfile.mkdtemp(prefix="kernlb-machine", dir="/var/tmp"))
         if int(INOTIFY.read_text()) < INSTANCES:
             INOTIFY.write_text(str(INSTANCES))
@@ -129,9 +132,18 @@ class Container:
         return [int(each) for each in text.split()]
 
     def _wait_up(self, not_boot: str = "") -> str:
-        return self._shell.wait_up(
+        boot = self._shell.wait_up(
             BOOT_SECONDS, self._last_words, not_boot, alive=lambda: self._nspawn.poll() is None
         )
+        inside(self._site.namespace, self._lay_cable)
+        return boot
+
+    def _lay_cable(self) -> None:
+        """The far end of its pair of veth, new with each boot, takes what XDP sends, and gives it
+        whole checksums."""
+        port = f"vb-{self.name}"
+        switch_checksum_offload_off(port)
+        hold_pass([port])
 
     def _mount(self, lower: Path) -> Path:
         for each in ("upper", "work", "root", "bpf"):

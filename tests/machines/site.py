@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Self
 
+from kernlb.lab.namespaces import inside, switch_checksum_offload_off
 from tests.machines.machine import Machine, Shell
 
 BRIDGE = "br0"
@@ -66,6 +67,8 @@ class Site:
             f"address add {GATEWAY6}/64 dev {BRIDGE} nodad",
         ):
             self.run(["ip", *line.split()])
+        # A frame that XDP rewrites has its checksum already, as behind a cable.
+        inside(self.namespace, lambda: switch_checksum_offload_off(BRIDGE))
 
     def add(self, name: str, suite: str = "bookworm") -> Machine:
         """Boot one more bare machine, reachable by ssh when this returns.
