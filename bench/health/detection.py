@@ -40,6 +40,9 @@ SERVERS, BROKEN_AT_ONCE = 20, 5
 SLACK = 0.05  # seconds that the daemon and the kernel may take on top
 LOOK = 0.02  # seconds between two looks at the kernel
 PATIENCE = 60.0
+Mend = Callable[[], tuple[float, float]]
+"""Mends a server: when that began, and when it was done. Who looks at the right moment sees the
+server back in between: then the time that it took is below nothing."""
 XDP = {"interfaces": ["front", "back"], "connections": 16384, "connections6": 16384}
 XDP |= {"services": 64, "servers": 1024, "slots": 131072, "icmp_per_second": 0}
 
@@ -104,14 +107,14 @@ def trials(lab: Lab, watcher: Watcher, options: argparse.Namespace) -> Times:
         )
         while len(gone) < options.trials:
             some = random.sample(hosts, min(BROKEN_AT_ONCE, options.trials - len(gone)))
-            broken: list[tuple[str, float, Callable[[], float]]] = []
+            broken: list[tuple[str, float, Mend]] = []
             for host in at_random_times(some, random, options.interval):
                 broken.append((str(host.address(4)), *break_one(lab, host.role, kills)))
             gone += [wait_for(watcher, who, False, since) - since for who, since, _ in broken]
             mended = [
-                (who, mend()) for who, _, mend in at_random_times(broken, random, options.interval)
+                (who, *mend()) for who, _, mend in at_random_times(broken, random, options.interval)
             ]
-            back += [wait_for(watcher, who, True, since) - since for who, since in mended]
+            back += [wait_for(watcher, who, True, begun) - done for who, begun, done in mended]
             print(f"{len(gone)} of {options.trials}", end="\r", file=sys.stderr)
     return times
 
@@ -125,19 +128,24 @@ def at_random_times(things: Sequence[T], random: Random, within: float) -> Itera
         yield thing
 
 
-def break_one(lab: Lab, role: str, kills: bool) -> tuple[float, Callable[[], float]]:
-    """When, and what mends it (and says when)."""
+def break_one(lab: Lab, role: str, kills: bool) -> tuple[float, Mend]:
+    """When, and what mends it."""
     if kills:
         when, command = kill(lab, role)
-        return when, lambda: start(lab, role, command)
+
+        def mend() -> tuple[float, float]:
+            return time.time(), start(lab, role, command)
+
+        return when, mend
     hole = ExitStack()
     when = hole.enter_context(silent(lab, role))
 
-    def mend() -> float:
+    def unblock() -> tuple[float, float]:
+        begun = time.time()
         hole.close()
-        return time.time()
+        return begun, time.time()
 
-    return when, mend
+    return when, unblock
 
 
 def wait_for(watcher: Watcher, who: str, there: bool, since: float) -> float:

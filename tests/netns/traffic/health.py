@@ -193,7 +193,7 @@ def test_a_monitor_that_was_frozen_takes_no_server_out(balancer: Balancer, vip: 
     web(balancer, vip, check=CHECK)
     all_up(balancer)
     thawed = time.time()
-    balancer.daemon.freeze(5.0)  # ten intervals
+    balancer.daemon.freeze(30.0)  # sixty intervals
     stream = balancer.load.stream(vip, rate=50)
     wait_for_answers(stream, 100)
     assert stream.stop().failures == ()
