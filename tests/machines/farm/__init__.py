@@ -28,7 +28,9 @@ from tests.machines.site import Site
 
 HERE = Path(__file__).parent
 BALANCER, SERVERS = "balancer", ("server1", "server2", "server3")
-CLIENT, NAT_CLIENT, NAT_CLIENTS = "198.51.100.2", "203.0.113.2", "203.0.113.0/24"
+CLIENT, NAT_CLIENTS = "198.51.100.2", "203.0.113.0/24"
+# One each: a server cannot tell two VIPs apart, and a client's port may come again for the other.
+NAT_CLIENT = {"ipvs": "203.0.113.2", "xdp": "203.0.113.3"}
 VIPS = "192.0.2.0/24"
 # It forwards nat's answers; servers are not told of a shorter way, which nat could not go.
 SYSCTLS = {
@@ -63,7 +65,7 @@ class Method:
 
     @property
     def client(self) -> str:
-        return NAT_CLIENT if self.forwarding == "nat" else CLIENT
+        return NAT_CLIENT[self.datapath] if self.forwarding == "nat" else CLIENT
 
 
 METHODS = (
@@ -96,7 +98,7 @@ class Farm:
         self.methods = tuple(m for m in METHODS if m.datapath == "xdp" or self.balancer.has_ipvs)
         for line in (
             f"address add {CLIENT}/32 dev lo",
-            f"address add {NAT_CLIENT}/32 dev lo",
+            *(f"address add {client}/32 dev lo" for client in NAT_CLIENT.values()),
             f"route add {VIPS} via {self.balancer.address}",
         ):
             site.run(["ip", *line.split()])

@@ -14,7 +14,10 @@ ACTIVE = "timeout 60 sh -c 'until systemctl is-active -q kernlbd; do sleep 0.5; 
 # Another's address and, where the kernel has IPVS, another's service: not kernlb's to remove.
 FOREIGN = "198.51.100.77"
 FOREIGN_ADDRESS = f"ip address add {FOREIGN}/32 dev lo"
-FOREIGN_SERVICE = f"apt-get install -qq -y ipvsadm && ipvsadm -A -t {FOREIGN}:80 -s rr"
+# The trimmed boot makes no units of init scripts, which is all that ipvsadm has.
+NO_START = "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d"
+FOREIGN_SERVICE = f"{NO_START}; apt-get install -qq -y ipvsadm && rm /usr/sbin/policy-rc.d && "
+FOREIGN_SERVICE += f"ipvsadm -A -t {FOREIGN}:80 -s rr"
 
 
 def role(farm: Farm) -> str:
