@@ -25,7 +25,6 @@ from kernlb.health.outcome import Opinion, Outcome
 from kernlb.health.probes.making import PROBES
 from kernlb.lab.load import share_by_server
 from kernlb.lab.topology import IPAddress
-from kernlb.model import DatapathKind
 from tests.netns.traffic.balancer import Balancer, Json
 from tests.netns.traffic.reason_backends import (
     Backend,
@@ -265,8 +264,20 @@ ROWS: dict[str, Row] = {
 EXCUSED: dict[Outcome, str] = {
     Outcome.PATH_WRONG: "of probes at the VIP, which at_the_vip asks for",
 }
-IPVS = ("icmp", "tcp", "http")
-EXCUSED_BY_IPVS = "an emulated machine is too slow for the dear probes; XDP runs them all"
+
+
+def rows_of(module: object) -> list[str]:
+    """A module of tests may say TYPES, and have the rows of these only."""
+    types = getattr(module, "TYPES", None)
+    return [name for name, row in ROWS.items() if types is None or row.check.get("type") in types]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", rows_of(metafunc.module))
+    if "served" in metafunc.fixturenames:
+        names = [name for name in rows_of(metafunc.module) if ROWS[name].serves]
+        metafunc.parametrize("served", names)
 
 
 def test_every_probe_type_and_every_bad_outcome_is_in_the_table() -> None:
@@ -426,33 +437,26 @@ class Table:
 class Told:
     """What became of each row. Rows are run when the first of their batch is asked for."""
 
-    def __init__(self, balancer: Balancer) -> None:
-        self._balancer, self._looks = balancer, dict[str, Looks]()
+    def __init__(self, balancer: Balancer, names: list[str]) -> None:
+        self._balancer, self._names, self._looks = balancer, names, dict[str, Looks]()
         self._folder = balancer.lab.folder / "reasons"  # where programs of exec checks may read
         self._folder.mkdir()
         self._made = Certificates(self._folder)
 
-    def has(self, name: str) -> bool:
-        return self._balancer.kind is not DatapathKind.IPVS or ROWS[name].check.get("type") in IPVS
-
     def __getitem__(self, name: str) -> Looks:
-        if not self.has(name):
-            pytest.skip(EXCUSED_BY_IPVS)
         if name not in self._looks:
-            names = [each for each in ROWS if self.has(each)]
-            first = names.index(name) // AT_ONCE * AT_ONCE
-            rows = {each: ROWS[each] for each in names[first : first + AT_ONCE]}
+            first = self._names.index(name) // AT_ONCE * AT_ONCE
+            rows = {each: ROWS[each] for each in self._names[first : first + AT_ONCE]}
             vip = self._balancer.fresh_vip(4)
             self._looks |= Table(self._balancer, vip, self._folder, rows).run(self._made)
         return self._looks[name]
 
 
 @pytest.fixture(scope="module")
-def told(balancer: Balancer) -> Told:
-    return Told(balancer)
+def told(balancer: Balancer, request: pytest.FixtureRequest) -> Told:
+    return Told(balancer, rows_of(request.module))
 
 
-@pytest.mark.parametrize("name", ROWS)
 def test_a_server_goes_down_for_this_reason_and_comes_back(name: str, told: Told) -> None:
     row, seen = ROWS[name], told[name]
     assert {role: each[:2] for role, each in seen.good.items()} == {
@@ -471,8 +475,7 @@ def test_a_server_goes_down_for_this_reason_and_comes_back(name: str, told: Told
     }
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.serves])
-def test_clients_are_answered_by_the_server_that_is_good(name: str, told: Told) -> None:
+def test_clients_are_answered_by_the_server_that_is_good(served: str, told: Told) -> None:
     """The one that is down would answer them, if it were asked."""
-    assert told[name].answered == {"server2": 4}
-    assert told[name].answered_again == {"server1": 2, "server2": 2}
+    assert told[served].answered == {"server2": 4}
+    assert told[served].answered_again == {"server1": 2, "server2": 2}
