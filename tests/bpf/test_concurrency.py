@@ -149,7 +149,9 @@ def test_a_flood_from_all_sides_leaves_a_small_table_whole(
     tiny.sweep(family, recount=True)
     assert sum(tiny.recount(service.servers[0].id)[:2]) == len(entries)
     tiny.age(1, family)  # answers that lost their connection in the race give way now
-    assert tiny.send(frame(request("tcp", family, sport=60000))).reasons == {"forwarded": 1}
+    # With nat and fullnat, one in some 250 finds answers in all its places, and these stay.
+    new = [frame(request("tcp", family, sport=60000 + n)) for n in range(8)]
+    assert sum("forwarded" in tiny.send(each).reasons for each in new) >= 6
     tiny.age(3600, family)
     tiny.sweep(family)
     tiny.age(3600, family)

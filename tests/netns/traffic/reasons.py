@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -39,6 +40,7 @@ TIMING = {
     "rise": 1,
     "fall": 2,
 }
+TRIES = 2  # of a batch of rows: a balancer that does not answer is not asked for each row
 LIMIT = 60.0  # seconds from a switch until every row has followed
 PORT = 10000  # the first row's; none of those that the kernel gives to connections
 
@@ -216,6 +218,7 @@ class Told:
 
     def __init__(self, balancer: Balancer, names: list[str]) -> None:
         self._balancer, self._names, self._looks = balancer, names, dict[str, Looks]()
+        self._tries = Counter[int]()  # of each batch
         self._folder = balancer.lab.folder / "reasons"  # where programs of exec checks may read
         self._folder.mkdir()
         self._made = Certificates(self._folder)
@@ -223,6 +226,8 @@ class Told:
     def __getitem__(self, name: str) -> Looks:
         if name not in self._looks:
             first = self._names.index(name) // AT_ONCE * AT_ONCE
+            self._tries[first] += 1
+            assert self._tries[first] <= TRIES, "its batch has failed as a whole"
             rows = {each: ROWS[each] for each in self._names[first : first + AT_ONCE]}
             vip = self._balancer.fresh_vip(4)
             self._looks |= Table(self._balancer, vip, self._folder, rows).run(self._made)
