@@ -7,6 +7,7 @@ device, an empty bpffs; so the kernel forgets what a real one would forget.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -135,15 +136,20 @@ class Container:
         boot = self._shell.wait_up(
             BOOT_SECONDS, self._last_words, not_boot, alive=lambda: self._nspawn.poll() is None
         )
-        inside(self._site.namespace, self._lay_cable)
+        self._lay_cable()
         return boot
 
     def _lay_cable(self) -> None:
         """The far end of its pair of veth, new with each boot, takes what XDP sends, and gives it
         whole checksums."""
-        port = f"vb-{self.name}"
-        switch_checksum_offload_off(port)
-        hold_pass([port])
+        told = self._site.run(["ip", "-j", "link", "show", "dev", f"vb-{self.name}"]).stdout
+        (port,) = (link["ifname"] for link in json.loads(told))  # a long name is shortened there
+
+        def lay() -> None:
+            switch_checksum_offload_off(port)
+            hold_pass([port])
+
+        inside(self._site.namespace, lay)
 
     def _mount(self, lower: Path) -> Path:
         for each in ("upper", "work", "root", "bpf"):
