@@ -74,4 +74,6 @@ class StreamReader:
             return
         from_data = self._config.hook.pytest_report_from_serializable
         report = from_data(config=self._config, data=entry["report"])
+        if isinstance(report.longrepr, list):  # of a skip: JSON knows no tuples
+            report.longrepr = tuple(report.longrepr)
         self._reports.setdefault(report.nodeid, []).append(report)
