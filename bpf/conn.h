@@ -148,6 +148,11 @@ static __always_inline bool is_half_open(union conn_word word)
 		!(word.flags & CONN_CONFIRMED));
 }
 
+static __always_inline bool is_closed(union conn_word word)
+{
+	return word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE;
+}
+
 /*
  * A client's port used anew, as IPVS sees it with conn_reuse_mode 3 (is_new_conn_expected() in
  * ip_vs_core.c).  Where the server is not heard here, FIN_WAIT is all that is ever seen of an end.
@@ -156,7 +161,7 @@ static __always_inline bool begins_again(const struct packet *p, union conn_word
 {
 	return !p->answers && p->flow.protocol == IPPROTO_TCP &&
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
-	       (word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE ||
+	       (is_closed(word) ||
 		(word.state == STATE_FIN_WAIT && !(word.flags & CONN_BOTH_WAYS)));
 }
 

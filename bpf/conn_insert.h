@@ -30,11 +30,6 @@ static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u3
 	return age_of(conn, now) > ORPHAN_TICKS && !connection_of(index, &found, family);
 }
 
-static __always_inline bool is_closed(union conn_word word)
-{
-	return word.state == STATE_TIME_WAIT || word.state == STATE_CLOSE;
-}
-
 #define YIELDS_FIRST 0xffffffff
 #define YIELDS_BEFORE_CLOSED 0x80000000
 
