@@ -149,9 +149,14 @@ def test_a_flood_from_all_sides_leaves_a_small_table_whole(
     tiny.sweep(family, recount=True)
     assert sum(tiny.recount(service.servers[0].id)[:2]) == len(entries)
     tiny.age(1, family)  # answers that lost their connection in the race give way now
-    # With nat and fullnat, one in some 250 finds answers in all its places, and these stay.
     new = [frame(request("tcp", family, sport=60000 + n)) for n in range(8)]
-    assert sum("forwarded" in tiny.send(each).reasons for each in new) >= 6
+    met = Counter[str]()
+    for each in new:
+        met += Counter(tiny.send(each).reasons)
+    # With nat and fullnat a flow may find answers in all its places, and these stay: then it is
+    # as if the table were full, for a few.
+    assert met["forwarded"] == 8 or (method != "dsr" and met["forwarded"] >= 6), met
+    assert met.keys() <= {"forwarded", "table_full"}
     tiny.age(3600, family)
     tiny.sweep(family)
     tiny.age(3600, family)

@@ -44,7 +44,7 @@ Start = Callable[[list[str], str], Runner]
 
 
 class Lane:
-    """A runner, the items it runs in order, and what has been heard of them."""
+    """A runner of some items, and what has been heard of them."""
 
     def __init__(
         self, config: pytest.Config, start: Start, items: Sequence[pytest.Item], exchange: str
