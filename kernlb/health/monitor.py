@@ -21,15 +21,15 @@ from kernlb.health import fsm
 from kernlb.health.check import Check, Target, Timing
 from kernlb.health.lateness import Lateness
 from kernlb.health.outcome import Opinion, Outcome, Result
+from kernlb.health.pace import MOST, Pace
 from kernlb.health.partition import Partition
 from kernlb.health.probes import Done, Probe, Running
 from kernlb.health.trust import BEAT, Trust
 
 HISTORY = 8  # results kept of each subject
-FIRST_RATE = 4000.0  # starts a second at most, when many are new or overdue at once
 CANARIES = 4  # others that are asked at once when one begins to fail
 CANARY_INTERVAL = 0.1  # seconds between two such rounds
-AT_ONCE = 256  # probes started before the loop may do something else
+STARTING = 0.02  # seconds of starting probes, before the loop may do something else
 TICK = 0.01  # seconds: of many targets, those due within one are started together
 CROWD = 256  # when more are new at once, they are spread over their interval the next time
 
@@ -107,6 +107,7 @@ class Monitor:
         self._changed, self._finished = changed, finished
         self.partition = partition
         self.trust = Trust(lateness_limit, loop.time())
+        self.pace = Pace(loop.time())
         self.lateness = Lateness()  # of starts
         self.subjects: dict[Key, Subject] = {}
         self._heap: list[tuple[float, int, Subject]] = []
@@ -133,7 +134,7 @@ class Monitor:
             subject = Subject(key, probe, fsm.begin(wanted[key], now), self._done)
             subject.spread = crowd
             self.subjects[key] = subject
-            self._plan(subject, now + min(number / FIRST_RATE, key.timing.interval))
+            self._plan(subject, now + min(number / MOST, key.timing.interval))
         if len(self._heap) > 64 + 4 * len(self.subjects):
             self._heap = [each for each in self._heap if each[1] == each[2].order]
             heapify(self._heap)
@@ -168,9 +169,6 @@ class Monitor:
         subject.order = -1  # its entries in the heap are void
         self.partition.forget(subject)
         self._transitions.pop(subject.key, None)
-        self._give_up(subject)
-
-    def _give_up(self, subject: Subject) -> None:
         if subject.running is not None:
             subject.running.cancel()
             subject.running = None
@@ -189,7 +187,7 @@ class Monitor:
             heappop(heap)
         if not heap:
             return
-        due = max(heap[0][0], self._last_tick + TICK)
+        due = max(heap[0][0], self._last_tick + TICK, self.pace.next())
         if self._timer is not None and self._timer_due <= due:
             return
         if self._timer is not None:
@@ -198,21 +196,18 @@ class Monitor:
 
     def _start_due(self) -> None:
         self._timer = None
-        now, heap = self._loop.time(), self._heap
-        most = min(AT_ONCE, int(FIRST_RATE * max(TICK, now - self._last_tick)))
-        self._last_tick = now
-        for _ in range(most):
-            if not heap or heap[0][0] > now:
-                break
+        now = began = self._last_tick = self._loop.time()
+        heap, granted, started = self._heap, self.pace.granted(now), 0
+        while heap and heap[0][0] <= now and started < granted and now - began < STARTING:
             due, order, subject = heappop(heap)
             if order == subject.order:
-                self._start(subject, now, now - due)
+                started += 1
+                self.lateness.add(now - due)
+                subject.started = now
+                subject.running = subject.probe.start(subject.done)
+                now = self._loop.time()
+        self.pace.took(started)
         self._arm()
-
-    def _start(self, subject: Subject, now: float, late: float) -> None:
-        self.lateness.add(late)
-        subject.started = now
-        subject.running = subject.probe.start(subject.done)
 
     # -- what came of it
 
@@ -250,7 +245,7 @@ class Monitor:
             self.partition.good(subject, now)
         if result.outcome.opinion is not Opinion.BAD:
             return result
-        if self.trust.doubted(now):
+        if self.trust.doubts(subject.started, now):
             return result._replace(outcome=Outcome.SUSPENDED, detail=str(result))
         self.partition.bad(subject, subject.key.target.address, now)
         if subject.state.condition.good and not subject.state.in_doubt:
@@ -290,14 +285,6 @@ class Monitor:
         now, self._beat = self._loop.time(), None
         if not self.subjects:
             return
-        if self.trust.beat(now):
-            self._begin_anew(now)
+        lag = self.trust.beat(now)
+        self.pace.beat(nearly_late=lag > self.trust.limit / 2)
         self._beat = self._loop.call_at(now + BEAT, self._heartbeat)
-
-    def _begin_anew(self, now: float) -> None:
-        """We were not there: what is under way is void. What is overdue starts by and by."""
-        for subject in self.subjects.values():
-            if subject.running is not None:
-                self._give_up(subject)
-                self._plan(subject, now)
-        self._arm()

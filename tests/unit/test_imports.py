@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.health.policy",
             "kernlb.health.diagram",
             "kernlb.health.trust",
+            "kernlb.health.pace",
             "kernlb.health.partition",
             "kernlb.health.lateness",
             "kernlb.health.passive",

@@ -27,8 +27,9 @@ from typing import Protocol
 
 from kernlb.health.check import Target
 
-_BATCH = 256  # events between two turns of the loop
-_BATCHES = 256  # of them before a deadline is held against anybody
+_BATCH = 16  # events taken from the kernel at a time
+_TURN = 0.02  # seconds of them, before the loop may do something else
+_BATCHES = 4096  # of them before a deadline is held against anybody
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 IN_LEVEL = select.EPOLLIN  # for a socket that stays: told as long as there is something
 FAILED = select.EPOLLERR | select.EPOLLHUP
@@ -155,7 +156,7 @@ class Poller:
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._deadlines: dict[float, Deadlines] = {}
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
+        loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     def watch(self, descriptor: int, watched: Watched, events: int = _EVENTS) -> None:
         """May raise OSError, with nothing watched."""
@@ -181,6 +182,11 @@ class Poller:
         for _ in range(_BATCHES):
             if self._dispatch() < _BATCH:
                 return
+
+    def _take_turn(self) -> None:
+        until = monotonic() + _TURN
+        while self._dispatch() == _BATCH and monotonic() < until:
+            pass
 
     def _dispatch(self) -> int:
         """How many events there were."""

@@ -45,18 +45,11 @@ LIMIT = 60.0  # seconds from a switch until every row has followed
 PORT = 10000  # the first row's; none of those that the kernel gives to connections
 
 
-def rows_of(module: object) -> list[str]:
-    """A module of tests may say TYPES, and have the rows of these only."""
-    types = getattr(module, "TYPES", None)
-    return [name for name, row in ROWS.items() if types is None or row.check.get("type") in types]
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "name" in metafunc.fixturenames:
-        metafunc.parametrize("name", rows_of(metafunc.module))
+        metafunc.parametrize("name", ROWS)
     if "served" in metafunc.fixturenames:
-        names = [name for name in rows_of(metafunc.module) if ROWS[name].serves]
-        metafunc.parametrize("served", names)
+        metafunc.parametrize("served", [name for name, row in ROWS.items() if row.serves])
 
 
 def test_every_probe_type_and_every_bad_outcome_is_in_the_table() -> None:
@@ -216,8 +209,8 @@ class Table:
 class Told:
     """What became of each row. Rows are run when the first of their batch is asked for."""
 
-    def __init__(self, balancer: Balancer, names: list[str]) -> None:
-        self._balancer, self._names, self._looks = balancer, names, dict[str, Looks]()
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer, self._names, self._looks = balancer, list(ROWS), dict[str, Looks]()
         self._tries = Counter[int]()  # of each batch
         self._folder = balancer.lab.folder / "reasons"  # where programs of exec checks may read
         self._folder.mkdir()
@@ -235,8 +228,8 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(balancer: Balancer, request: pytest.FixtureRequest) -> Told:
-    return Told(balancer, rows_of(request.module))
+def told(balancer: Balancer) -> Told:
+    return Told(balancer)
 
 
 def test_a_server_goes_down_for_this_reason_and_comes_back(name: str, told: Told) -> None:

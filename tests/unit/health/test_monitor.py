@@ -13,8 +13,9 @@ import pytest
 
 from kernlb.health.check import AgentCheck, Check, Target, TcpCheck, Timing
 from kernlb.health.fsm import Condition, Transition
-from kernlb.health.monitor import CANARIES, FIRST_RATE, HISTORY, TICK, Key, Monitor
+from kernlb.health.monitor import CANARIES, HISTORY, TICK, Key, Monitor
 from kernlb.health.outcome import Outcome, Result
+from kernlb.health.pace import MOST
 from kernlb.health.partition import Partition
 from tests.unit.health.clock import FakeLoop
 
@@ -26,6 +27,7 @@ class Network:
 
     def __init__(self, loop: FakeLoop) -> None:
         self.loop, self.delay = loop, 0.01
+        self.cost = 0.0  # seconds that nothing else happens, at each start
         self.outcomes: dict[str, Outcome] = {}
         self.percent: int | None = None
         self.silent = False
@@ -47,6 +49,7 @@ class _Probe:
         network = self._network
         network.asked.append((network.loop.time(), self._server))
         network.under_way += 1
+        network.loop.late(network.cost)
         outcome = network.outcomes.get(self._server, Outcome.PASSED)
         blackhole = outcome is Outcome.CONNECT_TIMEOUT or network.silent
         delay = self._timeout if blackhole else network.delay
@@ -132,7 +135,7 @@ def test_many_first_probes_are_spread(world: World) -> None:
     firsts = {who: when for when, who in reversed(world.network.asked)}
     assert len(firsts) == 2000
     took = max(firsts.values()) - min(firsts.values())
-    assert took == pytest.approx(1999 / FIRST_RATE, abs=4 * TICK)
+    assert took == pytest.approx(1999 / MOST, abs=4 * TICK)
 
 
 def test_a_crowd_is_spread_over_its_interval_from_the_second_time_on(world: World) -> None:
@@ -275,6 +278,37 @@ def test_bad_answers_while_we_are_starved_are_suspended_and_good_ones_count(worl
     assert world.condition(2) is Condition.UP
     world.loop.run(30)  # the CPU is back
     assert [who for _, who in world.falls()] == [server(1)]
+
+
+def test_what_was_under_way_while_we_were_late_counts_only_where_it_is_good(world: World) -> None:
+    slow = Timing(interval=20, fast_interval=20, timeout=10, rise=1, fall=1, jitter=0)
+    world.monitor.watch({key(number, slow): False for number in (1, 2)})
+    world.network.delay = 5
+    world.network.outcomes[server(1)] = Outcome.REFUSED
+    world.loop.run(1)
+    world.loop.late(1)
+    world.loop.run(10)  # the answers come three seconds later, when we are in time again
+    assert world.outcomes == {Outcome.SUSPENDED: 1, Outcome.PASSED: 1}
+    world.loop.run(20)
+    assert [who for _, who in world.falls()] == [server(1)]
+
+
+@pytest.mark.parametrize("count", [24, 60])
+def test_probes_that_cost_more_than_there_is_time_for_are_slowed_and_still_judged(
+    world: World, count: int
+) -> None:
+    """All at once they would make the prober late, each time anew, and none would be believed."""
+    world.network.cost = 0.03
+    world.network.outcomes[server(1)] = Outcome.REFUSED
+    watch(world, count, good=False)
+    world.loop.run(30)
+    assert {who for _, who, new in world.transitions if new is Condition.UP} == {
+        server(number) for number in range(2, count + 1)
+    }
+    assert [who for _, who in world.falls()] == [server(1)]
+    world.network.cost = 0
+    world.loop.run(10)
+    assert world.monitor.pace.rate == MOST
 
 
 def test_overdue_probes_are_spread_again(world: World) -> None:
