@@ -1,17 +1,21 @@
 """The door to the process that runs programs: orders out, reports in. One for each event loop.
 
 It is started with the first program and again if it should die; programs that ran then are lost,
-which is the prober's trouble and not a server's. It ends by itself when the daemon does.
+which is the prober's trouble and not a server's. The channel does not tell of its death while a
+program's minder holds the other end too, so its process is watched. It ends by itself when the
+daemon does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kernlb.health.probes.exec_runner import LONGEST_MESSAGE, Order, Report
@@ -29,6 +33,7 @@ class Door:
         self._loop = loop
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._death: int | None = None  # readable when the process has ended (pidfd_open(2))
         self._waiting: dict[int, Hear] = {}
         self._last = 0
         self.at_once = AT_ONCE
@@ -76,10 +81,19 @@ class Door:
             )
         self._channel = ours
         self._loop.add_reader(ours, self._hear)
+        with suppress(OSError):  # not allowed here: the channel closes when the last minder ends
+            self._death = os.pidfd_open(self._process.pid)
+            self._loop.add_reader(self._death, self._died)
+
+    def _died(self) -> None:
+        """What it told before it ended counts."""
+        process = self._process
+        self._hear()
+        if self._process is process:  # else it is closed already, and perhaps open anew
+            self.close()
 
     def _hear(self) -> None:
-        assert self._channel is not None
-        while True:
+        while self._channel is not None:
             try:
                 message = self._channel.recv(LONGEST_MESSAGE)
             except BlockingIOError:
@@ -100,6 +114,11 @@ class Door:
                 self._loop.remove_reader(self._channel)
             self._channel.close()
             self._channel = None
+        if self._death is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._death)
+            os.close(self._death)
+            self._death = None
         if self._process is not None:
             try:
                 self._process.wait(_LAST_WORDS)

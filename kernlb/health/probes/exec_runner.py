@@ -8,7 +8,8 @@ them all. A process group alone would lose whoever calls setsid; a cgroup would 
 delegated; a PID namespace needs CAP_SYS_ADMIN.
 
 The socket on descriptor 0 (SOCK_SEQPACKET) carries a JSON object a message: ``Order`` in,
-{"cancel": id} in, ``Report`` out. When it closes, this process kills what runs and ends.
+{"cancel": id} in, ``Report`` out. When it closes, this process kills what runs and ends; when this
+process is killed, its minders kill what runs and end.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FIRST_LINE = 1024  # bytes of them that are told
 KILL_TIME = 1.0  # seconds for killing what a program left behind
 
 # linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -92,6 +94,7 @@ def _obey(word: dict[str, Any], channel: socket.socket, minders: dict[int, int])
         return
     order = Order(**word)
     # a word to stop must not reach the minder before it listens
+    runner = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         minder = os.fork()
@@ -106,7 +109,7 @@ def _obey(word: dict[str, Any], channel: socket.socket, minders: dict[int, int])
     failed = 1  # told as "lost"
     try:
         try:
-            report = _mind(order)
+            report = _mind(order, runner)
         except OSError as error:
             report = Report(order.id, "error", error.errno or 0)
         _report(channel, report)
@@ -132,8 +135,12 @@ def _report(channel: socket.socket, report: Report) -> None:
     channel.sendall(json.dumps(report._asdict()).encode())
 
 
-def _mind(order: Order) -> Report:
-    """Run a program and kill all that it started, however it ends."""
+def _mind(order: Order, runner: int) -> Report:
+    """Run a program and kill all that it started, however it ends. The death of ``runner``, this
+    minder's parent, is a word to stop."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != runner:
+        return Report(order.id, "lost")
     deadline = time.monotonic() + order.timeout
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)

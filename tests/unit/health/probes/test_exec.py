@@ -226,6 +226,32 @@ def test_a_runner_that_dies_is_nobodys_fault_and_comes_back() -> None:
     run(main)
 
 
+def test_a_runner_that_dies_beside_a_long_program_takes_it_along_and_is_replaced(
+    marked: str,
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        door = door_of(loop)
+        ended: asyncio.Future[Result] = loop.create_future()
+        long = sh(f"export {marked}; setsid sleep 1000 & sleep 1000")
+        make_probe(long, 60, HERE, loop).start(ended.set_result)
+        await until(lambda: len(alive(marked)) == 2)
+        assert door._process is not None
+        door._process.kill()
+        # ordered before anybody could notice, and after
+        quick = make_probe(sh("exit 0"), 10, HERE, loop)
+        result = await asyncio.wait_for(ask_probe(quick), 5)
+        assert (result.outcome, result.detail) == (
+            Outcome.NOT_ASKED,
+            "the process that runs programs has ended",
+        )
+        assert (await asyncio.wait_for(ended, 5)).outcome is Outcome.NOT_ASKED
+        assert (await asyncio.wait_for(ask_probe(quick), 5)).outcome is Outcome.PASSED
+        await until(lambda: not alive(marked))
+
+    run(main)
+
+
 def test_a_runner_that_is_stopped_is_not_waited_for() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
