@@ -207,6 +207,7 @@ class App:
                 passive = PassiveWatch(
                     self._xdp.datapath,
                     lambda: self._reconciler.desired.declarations.values(),
+                    self._reconciler.desired.serving,
                     self._events,
                     self._health.again,
                     time.monotonic,

@@ -8,7 +8,7 @@ from typing import Protocol
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.declaration import Declaration
 from kernlb.intent import Admins, Intent, Standings, intend
-from kernlb.model import ServiceRef
+from kernlb.model import ServerKey, ServiceRef
 
 Declarations = Mapping[str, Declaration]  # by name
 Clock = Callable[[], float]  # seconds since the epoch
@@ -124,6 +124,10 @@ class Desired:
             standings = self._health.standings(declaration, holds, final=True)
             found = self._intents[declaration.ref] = self._intend(declaration, standings, holds)
         return found
+
+    def serving(self, declaration: Declaration) -> set[ServerKey]:
+        """The servers of a service in force that are to take new connections."""
+        return {each.key for each in self.intended(declaration).state.servers if each.weight}
 
     def intent_of(self, declaration: Declaration, holds: Admins | None = None) -> Intent:
         """What it would be for any declaration, with ``holds`` in place of those in force."""

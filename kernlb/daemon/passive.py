@@ -1,18 +1,21 @@
 """The third opinion in the daemon: looks at what XDP counted of servers, and ejects suspects.
 
-Only services that ask for it (``health: {passive: true}``) are looked at, every few seconds. What
-is ejected counts as held down by the health keeper; probes go on beside it.
+Only services that ask for it (``health: {passive: true}``) are looked at, every few seconds, and
+of their servers those that are checked. What is ejected counts as held down by the health keeper;
+probes go on beside it. Whatever takes servers out, more than half of those declared must serve
+without the one that is to be ejected: it may be the network, or somebody who wants it to happen.
+Ejections end where nobody else serves any more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 from kernlb.daemon.events import Events, sentence
 from kernlb.declaration import Declaration
-from kernlb.health.passive import WINDOW, Seen, Suspect
+from kernlb.health.passive import NOTHING, WINDOW, Seen, Suspect
 from kernlb.model import AddressKey, DatapathKind, L4Protocol, ServerKey, ServiceKey, ServiceRef
 
 CAUSE = "passive"
@@ -27,17 +30,19 @@ class Signals(Protocol):
 
 
 class PassiveWatch:
-    """``again`` has services judged anew; ``clock``: seconds, monotonic."""
+    """``serving`` names the servers of a service that take new connections, sorry servers or not;
+    ``again`` has services judged anew; ``clock``: seconds, monotonic."""
 
     def __init__(
         self,
         datapath: Signals,
         declared: Callable[[], Iterable[Declaration]],
+        serving: Callable[[Declaration], Set[ServerKey]],
         events: Events,
         again: Callable[[Sequence[ServiceRef]], None],
         clock: Callable[[], float],
     ) -> None:
-        self._datapath, self._declared = datapath, declared
+        self._datapath, self._declared, self._serving = datapath, declared, serving
         self._events, self._again, self._clock = events, again, clock
         self._suspects: dict[tuple[ServiceRef, ServerKey], Suspect] = {}
         self._out: set[tuple[ServiceRef, ServerKey]] = set()
@@ -63,19 +68,11 @@ class PassiveWatch:
         now = self._clock()
         asked = {each.ref: each for each in self._declared() if _wants(each)}
         seen = self._datapath.signals([ref.key for ref in asked]) if asked else {}
-        out: set[tuple[ServiceRef, ServerKey]] = set()
-        known: set[tuple[ServiceRef, ServerKey]] = set()
         for ref, declaration in asked.items():
-            for server, totals in seen.get(ref.key, {}).items():
-                known.add((ref, server))
-                self._hear(declaration, server, Seen(*totals), now)
-            # one that is out of the kernel has no counters, and stays out until its time
-            for each in declaration.servers:
-                suspect = self._suspects.get((ref, each.key))
-                if suspect is not None and suspect.ejected(now):
-                    known.add((ref, each.key))
-                    out.add((ref, each.key))
-        self._suspects = {each: s for each, s in self._suspects.items() if each in known}
+            self._look_at(declaration, seen.get(ref.key, {}), now)
+        names = {(ref, server) for ref, each in asked.items() for server in each.watches}
+        self._suspects = {name: s for name, s in self._suspects.items() if name in names}
+        out = {name for name, suspect in self._suspects.items() if suspect.ejected(now)}
         changed = {ref for ref, _ in out ^ self._out}
         for ref, server in self._out - out:
             if ref in asked:
@@ -86,22 +83,53 @@ class PassiveWatch:
         if changed:
             self._again(list(changed))
 
-    def _hear(self, declaration: Declaration, server: ServerKey, seen: Seen, now: float) -> None:
-        suspect = self._suspects.get((declaration.ref, server))
-        if suspect is None:
-            self._suspects[declaration.ref, server] = Suspect(seen)
-        elif self._too_many(declaration, now):
-            suspect.before = seen  # it may be the network, or somebody who wants this to happen
-        elif why := suspect.look(now, seen):
-            name = declaration.name
-            text = f"real server {name}/{server} is ejected for {suspect.until - now:g} s: {why}"
-            self._events.add(text, CAUSE, name, str(server))
+    def _look_at(
+        self, declaration: Declaration, totals: Mapping[ServerKey, tuple[int, int, int]], now: float
+    ) -> None:
+        for server in declaration.watches:
+            name = declaration.ref, server
+            suspect = self._suspects.get(name)
+            if server not in totals:  # out of the kernel; should it come back, it counts from 0
+                if suspect is not None and suspect.in_row(now):
+                    suspect.before = NOTHING
+                else:
+                    self._suspects.pop(name, None)
+            elif suspect is None:
+                self._suspects[name] = Suspect(Seen(*totals[server]))
+            else:
+                why = suspect.look(now, Seen(*totals[server]))
+                if why and self._may_go(declaration, server, now):
+                    self._eject(declaration, server, suspect, why, now)
 
-    def _too_many(self, declaration: Declaration, now: float) -> bool:
-        """Would one more ejection leave half of the servers or fewer?"""
-        suspects = (self._suspects.get((declaration.ref, s.key)) for s in declaration.servers)
-        out = sum(each is not None and each.ejected(now) for each in suspects)
-        return 2 * (out + 1) >= len(declaration.servers)
+        if not self._serve(declaration, now):
+            for server in declaration.watches:
+                if (suspect := self._suspects.get((declaration.ref, server))) is not None:
+                    suspect.until = min(suspect.until, now)
+
+    def _may_go(self, declaration: Declaration, server: ServerKey, now: float) -> bool:
+        """Does it serve, and do more than half of the service's servers serve without it?"""
+        serve = self._serve(declaration, now)
+        return server in serve and 2 * (len(serve) - 1) > len(declaration.servers)
+
+    def _serve(self, declaration: Declaration, now: float) -> Set[ServerKey]:
+        """Those declared that take new connections, and are not ejected."""
+        serve = self._serving(declaration)
+        suspects = (
+            (s.key, self._suspects.get((declaration.ref, s.key))) for s in declaration.servers
+        )
+        return {
+            key
+            for key, suspect in suspects
+            if key in serve and (suspect is None or not suspect.ejected(now))
+        }
+
+    def _eject(
+        self, declaration: Declaration, server: ServerKey, suspect: Suspect, why: str, now: float
+    ) -> None:
+        suspect.eject(now)
+        name = declaration.name
+        text = f"real server {name}/{server} is ejected for {suspect.lasted:g} s: {why}"
+        self._events.add(text, CAUSE, name, str(server))
 
 
 def _wants(declaration: Declaration) -> bool:

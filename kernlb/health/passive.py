@@ -2,12 +2,14 @@
 
 No packet is sent for it. A server whose clients send their first packets again and again while
 nobody gets through, or from which ICMP says that nobody is there, is ejected: it counts as bad for
-a while that doubles with each time in a row, then it may show that it serves. The probes go on
-beside it; both must be content. Pure, and off unless a service asks for it (XDP only).
+a while that doubles with each time in a row, then it may show that it serves. One connection
+begun ends the row, and so does a long time without an ejection. The probes go on beside it; both
+must be content. Pure, and off unless a service asks for it (XDP only).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,13 +27,16 @@ class Seen(NamedTuple):
     unreachable: int  # ICMP unreachable
 
 
+NOTHING = Seen(0, 0, 0)  # of a server that is new to the datapath
+
+
 @dataclass(slots=True)
 class Suspect:
     """What is remembered of one server."""
 
     before: Seen
-    until: float = -1.0  # ejected
-    times: int = 0  # in a row
+    until: float = -math.inf  # ejected
+    lasted: float = 0.0  # the last ejection of a row; 0: there is none
 
     def look(self, now: float, seen: Seen) -> str:
         """A look at the totals; why the server is to be ejected now, "" if it is not."""
@@ -40,15 +45,23 @@ class Suspect:
         if begun < 0 or self.ejected(now):
             return ""  # it is another one, or out: what comes is of old connections
         if begun:
-            self.times = 0
+            self.lasted = 0.0
             return ""
-        if syn_again < FEWEST and unreachable < FEWEST:
-            return ""
-        self.times += 1
-        self.until = now + min(LONGEST, EJECTION * 2 ** (self.times - 1))
         if unreachable >= FEWEST:
             return f"{unreachable} times unreachable, and no connection begun"
-        return f"{syn_again} first packets sent again, and no connection begun"
+        if syn_again >= FEWEST:
+            return f"{syn_again} first packets sent again, and no connection begun"
+        return ""
+
+    def eject(self, now: float) -> None:
+        """As a look said; the longer, the more often in a row."""
+        again = self.in_row(now)
+        self.lasted = min(LONGEST, 2 * self.lasted) if again else EJECTION
+        self.until = now + self.lasted
 
     def ejected(self, now: float) -> bool:
         return now < self.until
+
+    def in_row(self, now: float) -> bool:
+        """Would an ejection last longer than the first one?"""
+        return self.lasted > 0 and now < self.until + LONGEST
