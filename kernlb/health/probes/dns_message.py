@@ -2,7 +2,8 @@
 
 Written for replies from a hostile server: every step goes forward or, by compression, strictly
 backward, every length is held against the message, and only records of the type that was asked
-are decoded. The worst 16 KB take some tens of milliseconds.
+are decoded. A name may jump as often as it may have labels, and all names of a message together
+may take _MOST_STEPS: the worst message costs some milliseconds.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _INTERNET = 1
 _RESPONSE, _TRUNCATED, _RECURSION_DESIRED, _RCODE = 0x8000, 0x0200, 0x0100, 0x000F
 _LONGEST_NAME, _LONGEST_LABEL = 255, 63  # bytes
 _POINTER = 0xC0
+_MOST_JUMPS = 127  # of one name: no name has more labels
+_MOST_STEPS = 16384  # labels and jumps of all names: ten in each record of 16 KB that are full
 
 # A character of a name as text: RFC 4343, 2.1.
 _TEXT = tuple(
@@ -76,6 +79,16 @@ class Reply(NamedTuple):
     values: tuple[str, ...]  # of the answers of the type that was asked, as text
 
 
+class _Message:
+    """Its bytes, and how many more labels and jumps its names may take."""
+
+    __slots__ = ("data", "left")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.left = _MOST_STEPS
+
+
 def query(name: str, kind: str) -> Query:
     """Raises ValueError with a sentence."""
     if kind not in TYPES:
@@ -85,16 +98,17 @@ def query(name: str, kind: str) -> Query:
     return made
 
 
-def read(message: bytes, number: int, asked: Query) -> Reply:
+def read(data: bytes, number: int, asked: Query) -> Reply:
     """Raises Malformed."""
-    if len(message) < _HEADER.size:
-        raise Malformed(f"{len(message)} bytes are no DNS message")
-    found, flags, questions, answers, _, _ = _HEADER.unpack_from(message)
+    if len(data) < _HEADER.size:
+        raise Malformed(f"{len(data)} bytes are no DNS message")
+    found, flags, questions, answers, _, _ = _HEADER.unpack_from(data)
     if not flags & _RESPONSE:
         raise Malformed("a query came back, not an answer")
     if found != number:
         raise Foreign("the answer has the id of another query")
     rcode = RCODES[flags & _RCODE]
+    message = _Message(data)
     offset = _HEADER.size
     if questions == 1:
         offset = _question(message, offset, asked)
@@ -113,37 +127,38 @@ def read(message: bytes, number: int, asked: Query) -> Reply:
     return Reply(rcode, bool(flags & _TRUNCATED), tuple(values))
 
 
-def _question(message: bytes, offset: int, asked: Query) -> int:
+def _question(message: _Message, offset: int, asked: Query) -> int:
     name, offset = _name(message, offset)
-    _need(message, offset, _QUESTION.size)
-    kind, family = _QUESTION.unpack_from(message, offset)
+    _need(message.data, offset, _QUESTION.size)
+    kind, family = _QUESTION.unpack_from(message.data, offset)
     if (name, kind, family) != (asked.name.lower(), asked.type, _INTERNET):
         raise Foreign("the answer is to another question")
     return offset + _QUESTION.size
 
 
-def _record(message: bytes, offset: int, wanted: int) -> tuple[str | None, int]:
-    offset = _past_name(message, offset)
-    _need(message, offset, _RECORD.size)
-    kind, family, _, length = _RECORD.unpack_from(message, offset)
+def _record(message: _Message, offset: int, wanted: int) -> tuple[str | None, int]:
+    data = message.data
+    offset = _past_name(data, offset)
+    _need(data, offset, _RECORD.size)
+    kind, family, _, length = _RECORD.unpack_from(data, offset)
     offset += _RECORD.size
-    _need(message, offset, length)
+    _need(data, offset, length)
     if kind != wanted or family != _INTERNET or kind not in _DECODERS:
         return None, offset + length
     return _DECODERS[kind](message, offset, offset + length), offset + length
 
 
-def _need(message: bytes, offset: int, length: int) -> None:
-    if offset + length > len(message):
+def _need(data: bytes, offset: int, length: int) -> None:
+    if offset + length > len(data):
         raise Malformed("the message ends too early")
 
 
-def _past_name(message: bytes, offset: int) -> int:
+def _past_name(data: bytes, offset: int) -> int:
     while True:
-        _need(message, offset, 1)
-        length = message[offset]
+        _need(data, offset, 1)
+        length = data[offset]
         if length >= _POINTER:
-            _need(message, offset, 2)
+            _need(data, offset, 2)
             return offset + 2
         if length > _LONGEST_LABEL:
             raise Malformed("a label is of an unknown kind")
@@ -152,21 +167,28 @@ def _past_name(message: bytes, offset: int) -> int:
             return offset
 
 
-def _name(message: bytes, offset: int) -> tuple[str, int]:
+def _name(message: _Message, offset: int) -> tuple[str, int]:
     """A name as text in lower case, and where it ends."""
+    data = message.data
     end: int | None = None
     lowest = offset
     labels: list[str] = []
-    size = 1
+    size, jumps = 1, 0
     while True:
-        _need(message, offset, 1)
-        length = message[offset]
+        message.left -= 1
+        if message.left < 0:
+            raise Malformed(f"its names take more than {_MOST_STEPS} labels")
+        _need(data, offset, 1)
+        length = data[offset]
         if length >= _POINTER:
-            _need(message, offset, 2)
+            _need(data, offset, 2)
             end = offset + 2 if end is None else end
-            offset = (length - _POINTER) << 8 | message[offset + 1]
+            offset = (length - _POINTER) << 8 | data[offset + 1]
+            jumps += 1
             if offset >= lowest:
                 raise Malformed("a name points forward or at itself")
+            if jumps > _MOST_JUMPS:
+                raise Malformed(f"a name is in more than {_MOST_JUMPS} pieces")
             lowest = offset
             continue
         if length > _LONGEST_LABEL:
@@ -174,11 +196,11 @@ def _name(message: bytes, offset: int) -> tuple[str, int]:
         size += 1 + length
         if size > _LONGEST_NAME + 1:
             raise Malformed("a name is too long")
-        _need(message, offset + 1, length)
+        _need(data, offset + 1, length)
         offset += 1 + length
         if not length:
             return "".join(labels) or ".", offset if end is None else end
-        labels.append("".join([_TEXT[each] for each in message[offset - length : offset]]) + ".")
+        labels.append("".join([_TEXT[each] for each in data[offset - length : offset]]) + ".")
 
 
 def _pack_name(name: str) -> bytes:
@@ -197,52 +219,54 @@ def _pack_name(name: str) -> bytes:
     return bytes(packed) + b"\0"
 
 
+_Decoder = Callable[[_Message, int, int], str]  # where the record begins and ends
+
 # Values as text, in the zone file's form; of TXT the strings joined, without quotation marks.
 
 
-def _address4(message: bytes, offset: int, end: int) -> str:
+def _address4(message: _Message, offset: int, end: int) -> str:
     if end - offset != 4:
         raise Malformed("an A record is not of 4 bytes")
-    return str(IPv4Address(message[offset:end]))
+    return str(IPv4Address(message.data[offset:end]))
 
 
-def _address6(message: bytes, offset: int, end: int) -> str:
+def _address6(message: _Message, offset: int, end: int) -> str:
     if end - offset != 16:
         raise Malformed("an AAAA record is not of 16 bytes")
-    return str(IPv6Address(message[offset:end]))
+    return str(IPv6Address(message.data[offset:end]))
 
 
-def _strings(message: bytes, offset: int, end: int) -> str:
+def _strings(message: _Message, offset: int, end: int) -> str:
     data = bytearray()
     while offset < end:
-        length = message[offset]
+        length = message.data[offset]
         if offset + 1 + length > end:
             raise Malformed("a string is longer than its record")
-        data += message[offset + 1 : offset + 1 + length]
+        data += message.data[offset + 1 : offset + 1 + length]
         offset += 1 + length
     return data.decode("utf-8", "replace")
 
 
-def _fields(numbers: str, names: int, then: str = "") -> Callable[[bytes, int, int], str]:
+def _fields(numbers: str, names: int, then: str = "") -> _Decoder:
     """A decoder of numbers, then names, then numbers (struct's letters)."""
     before, after = struct.Struct(f"!{numbers}"), struct.Struct(f"!{then}")
 
-    def decode(message: bytes, offset: int, end: int) -> str:
+    def decode(message: _Message, offset: int, end: int) -> str:
         if offset + before.size > end:
             raise Malformed("a record is too short")
-        words = [str(each) for each in before.unpack_from(message, offset)]
+        words = [str(each) for each in before.unpack_from(message.data, offset)]
         offset += before.size
         for _ in range(names):
             word, offset = _name(message, offset)
             words.append(word)
         if offset + after.size != end:
             raise Malformed("a record is not as long as what it holds")
-        return " ".join([*words, *(str(each) for each in after.unpack_from(message, offset))])
+        return " ".join([*words, *(str(each) for each in after.unpack_from(message.data, offset))])
 
     return decode
 
 
-_DECODERS: dict[int, Callable[[bytes, int, int], str]] = {
+_DECODERS: dict[int, _Decoder] = {
     TYPES["A"]: _address4,
     TYPES["AAAA"]: _address6,
     TYPES["TXT"]: _strings,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-import time
+import sys
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -97,18 +98,83 @@ def readable(message: bytes, asked: Query) -> None:
     assert reply.rcode in RCODES
 
 
-def test_the_dearest_answer_costs_little() -> None:
-    """Names of 127 labels, each by pointers, in as many records as fit into the longest answer."""
-    name = b"\1a" * 126 + b"\0"
-    question = b"\1q\0" + struct.pack("!HH", TYPES["NS"], 1)
-    first = b"\xc0\x0c" + struct.pack("!HHIH", TYPES["NS"], 1, 0, len(name)) + name
-    where = 12 + len(question) + 12
-    other = b"\xc0\x0c" + struct.pack("!HHIHH", TYPES["NS"], 1, 0, 2, 0xC000 | where)
-    count = (LONGEST[True] - where - len(name)) // len(other)
-    header = struct.pack("!6H", 7, 0x8180, 1, 1 + count, 0, 0)
-    message = header + question + first + other * count
-    before = time.process_time()
-    reply = read(message, 7, query("q", "NS"))
-    spent = time.process_time() - before
-    assert reply.values == ("a." * 126,) * (1 + count)
-    assert spent < 0.5  # seconds; it takes a tenth of that
+NS = TYPES["NS"]
+NAME_AT = 12 + len(b"\1q\0") + 4 + 12  # where the data of the first answer begins
+
+
+def dear(names: bytes, place: int, size: int, kind: int = NS) -> bytes:
+    """An answer of ``size`` bytes whose first record, of ``kind``, holds ``names``; all others are
+    names that point at ``place`` within it."""
+    question = b"\1q\0" + struct.pack("!HH", NS, 1)
+    first = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 0, len(names)) + names
+    other = b"\xc0\x0c" + struct.pack("!HHIHH", NS, 1, 0, 2, 0xC000 | NAME_AT + place)
+    count = (size - 12 - len(question) - len(first)) // len(other)
+    return struct.pack("!6H", 7, 0x8180, 1, 1 + count, 0, 0) + question + first + other * count
+
+
+def labels(count: int) -> bytes:
+    return b"\1a" * count + b"\0"
+
+
+def chain(count: int) -> bytes:
+    """A name, and so many pointers, each to the one before."""
+    return b"\0" + b"".join(
+        struct.pack("!H", 0xC000 | NAME_AT + max(0, 2 * number - 1)) for number in range(count)
+    )
+
+
+def steps_of(message: bytes, enough: int) -> int:
+    """How many lines of Python it takes to read it, counted up to ``enough``."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps > enough:
+            raise TimeoutError
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        read(message, 7, query("q", "NS"))
+    except (Malformed, TimeoutError):
+        pass
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+LONG = 4000  # pointers, in half of what fits into the longest answer
+DEAR: dict[str, tuple[bytes, int, int]] = {
+    "as many labels as may be": (labels(126), 0, NS),
+    "some labels in very many records": (labels(20), 0, NS),
+    "a chain of pointers": (chain(LONG), 2 * LONG - 1, TYPES["TXT"]),
+    "a chain as long as it may be": (chain(LONG), 2 * 127 - 1, TYPES["TXT"]),
+    "labels of one byte each that has to be escaped": (b"\1." * 126 + b"\0", 0, NS),
+    "the longest labels": (b"\x3f" + b"." * 63 + b"\0", 0, NS),
+}
+
+
+@pytest.mark.parametrize("size", [LONGEST[True], 65535])
+@pytest.mark.parametrize("case", DEAR)
+def test_the_dearest_answer_takes_few_steps(case: str, size: int) -> None:
+    names, place, kind = DEAR[case]
+    enough = 1_000_000  # of some ten nanoseconds each
+    assert steps_of(dear(names, place, size, kind), enough) < enough
+
+
+def test_as_many_jumps_as_labels_make_a_name_and_one_more_does_not() -> None:
+    asked = query("q", "NS")
+    pieces = dear(chain(LONG), 2 * 126 - 1, 9000, TYPES["TXT"])
+    assert set(read(pieces, 7, asked).values) == {"."}
+    with pytest.raises(Malformed, match="a name is in more than 127 pieces"):
+        read(dear(chain(LONG), 2 * 127 - 1, 9000, TYPES["TXT"]), 7, asked)
+
+
+def test_an_answer_of_usual_names_may_be_as_long_as_any() -> None:
+    """Names of eight labels, in as many records as fit into the longest answer that is heard."""
+    message = dear(labels(8), 0, LONGEST[True])
+    assert set(read(message, 7, query("q", "NS")).values) == {"a." * 8}
+    with pytest.raises(Malformed, match="its names take more than 16384 labels"):
+        read(dear(labels(126), 0, LONGEST[True]), 7, query("q", "NS"))
