@@ -155,8 +155,9 @@ class Carrying:
             with self._asking:
                 if self._door is None:
                     self._door = self._make_door()
-                names = {each.index: each.name for each in self._door.links()}
                 routes = self._door.routes([Question(each) for each in asked])
+                # after the routes: links that come meanwhile are among them
+                names = {each.index: each.name for each in self._door.links()}
         except OSError as error:
             return error
         return Answers(names, dict(zip(asked, routes, strict=True)))

@@ -71,12 +71,16 @@ def path_to(probed: Probed, answers: Answers, address_on: AddressOn) -> Path | N
     if isinstance(route, NoRoute):
         probed.way = Way(None, route.reason)
         return None
-    device, family = answers.names.get(route.ifindex, ""), Family.of(vip)
+    device, family = answers.names.get(route.ifindex), Family.of(vip)
+    if device is None:
+        gone = f"the link to {server.address} (interface {route.ifindex})"
+        probed.way = Way(None, f"{gone} is not there any more")
+        return None
     source = route.source
     if source is None or source.version != vip.version:
-        source = address_on(device, family) if device else None
+        source = address_on(device, family)
     if source is None:
-        why = f"no {family} address on {device or 'the way'}"
+        why = f"no {family} address on {device}"
         probed.way = Way(None, f"{why}, which {server.address} could answer")
         return None
     probed.way = Way(source)

@@ -31,6 +31,8 @@ class Kernel:
         self.refuses: dict[str, str] = {}  # server's address -> why
         self.broken = ""
         self.unreachable: set[IPAddress] = set()
+        self.appears: Link | None = None  # while the questions are asked, with a route by it
+        self.there = [ETH0]
 
     def carry(self, paths: Paths) -> Mapping[int, str]:
         if self.broken:
@@ -40,18 +42,21 @@ class Kernel:
         return {m: self.refuses[a] for m, a in addresses.items() if a in self.refuses}
 
     def links(self) -> list[Link]:
-        return [ETH0]
+        return list(self.there)
 
     def neighbours(self) -> list[Neighbour]:
         return []
 
     def routes(self, questions: Sequence[Question]) -> list[Route | NoRoute]:
+        if self.appears is not None:
+            self.there.append(self.appears)
         return [self.route(each.destination) for each in questions]
 
     def route(self, to: IPAddress) -> Route | NoRoute:
         if to in self.unreachable:
             return NoRoute(f"no route to {to}")
-        return Route(2, None, OURS if to.version == 4 else None)
+        ifindex = self.appears.index if self.appears is not None else 2
+        return Route(ifindex, None, OURS if to.version == 4 else None)
 
     def close(self) -> None:
         pass
@@ -163,6 +168,26 @@ def test_a_server_without_a_route_is_not_asked_and_the_others_are(host: Host) ->
     one, two = host.follow(service())
     assert way(one) == Way(None, "no route to 10.0.0.1")
     assert way(two) == Way(OURS)
+
+
+def test_a_link_that_comes_while_routes_are_asked_is_known(host: Host) -> None:
+    host.kernel.appears = Link(2, "eth0", bytes(6), 1500)
+    host.kernel.there = []
+    one, _ = host.follow(service())
+    assert way(one) == Way(OURS)
+
+
+def test_a_link_that_goes_while_routes_are_asked_leaves_a_way_that_is_asked_for_again(
+    host: Host,
+) -> None:
+    host.kernel.there = []
+    one, two = host.follow(service())
+    assert way(one) == Way(None, "the link to 10.0.0.1 (interface 2) is not there any more")
+    assert way(two).trouble
+    assert host.kernel.paths == {}
+    host.kernel.there = [ETH0]
+    host.carrying._apply(host.carrying._ask())
+    assert way(one) == way(two) == Way(OURS)
 
 
 def test_what_the_kernel_refuses_is_told_and_is_not_the_servers_fault(host: Host) -> None:
