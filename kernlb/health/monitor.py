@@ -251,7 +251,7 @@ class Monitor:
         if subject.state.condition.good and not subject.state.in_doubt:
             self._ask_canaries(now)
         falls = fsm.would_fall(subject.state, subject.key.timing)
-        if falls and self.partition.holds(subject, now):
+        if falls and self.partition.holds(subject, subject.started, now):
             return result._replace(outcome=Outcome.HELD, detail=str(result))
         return result
 

@@ -25,13 +25,15 @@ class Partition:
         self.share, self.grace = share, grace
         self._failing: dict[Hashable, tuple[float, IPAddress]] = {}  # since when, oldest first
         self._good: dict[Hashable, float] = {}  # when last heard, oldest first
-        self._until: float | None = None
-        self._found = -1.0
+        self._until: float | None = None  # the end of the grace, None: no partition
+        self._found = self._looked = self._ended = -1.0
 
     def good(self, key: Hashable, now: float) -> None:
         self._failing.pop(key, None)
         self._good.pop(key, None)
         self._good[key] = now  # at the end
+        if self._until is not None:
+            self._look_for_the_end(now)
 
     def bad(self, key: Hashable, address: IPAddress, now: float) -> None:
         self._failing.setdefault(key, (now, address))
@@ -43,24 +45,42 @@ class Partition:
 
     def held(self, now: float) -> bool:
         """Are verdicts held?"""
-        if self._until is None or now >= self._until or not self._failing:
-            return False
-        since, _ = next(reversed(self._failing.values()))
-        return self._everything_fails(since)
+        return self._until is not None and now < self._until and self._lasts()
 
-    def holds(self, key: Hashable, now: float) -> bool:
-        """Is a verdict against this one, which has just failed, to wait?"""
+    def holds(self, key: Hashable, started: float, now: float) -> bool:
+        """Is a verdict against this one, which was asked then and has just failed, to wait? So is
+        one of a probe that started while verdicts were held, though others answer by now."""
         if not self.grace:
             return False
         since = self._failing[key][0]
         if now - self._found > REMEMBERED:
             if not self._everything_fails(since):
-                self._until = None
-                return False
+                self._end(now)
+                return started <= self._ended
             self._found = now
         if self._until is None or since > self._until:  # since the last time, that is
             self._until = now + self.grace
         return now < self._until
+
+    def _look_for_the_end(self, now: float) -> None:
+        """A partition is over when others answer again: the next one has a grace of its own."""
+        if self._failing and now - self._looked <= REMEMBERED:
+            return
+        self._looked = now
+        if not self._lasts():
+            self._end(now)
+
+    def _end(self, now: float) -> None:
+        if self._until is not None and now < self._until:
+            self._ended = now
+        self._until, self._found = None, -1.0
+
+    def _lasts(self) -> bool:
+        """Does everything fail that began to of late?"""
+        if not self._failing:
+            return False
+        since, _ = next(reversed(self._failing.values()))
+        return self._everything_fails(since)
 
     def _everything_fails(self, since: float) -> bool:
         addresses: set[IPAddress] = set()

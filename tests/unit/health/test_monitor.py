@@ -363,6 +363,46 @@ def test_a_partition_that_ends_within_the_grace_moves_nothing(world: World) -> N
     assert world.falls() == []
 
 
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_an_uplink_that_flaps_takes_nobody_out(world: World, dead: int) -> None:
+    """Servers that are down all the time are no reason to take the second cut for the first."""
+    all_fail(world, dead)
+    watch(world, 20)
+    world.loop.run(21)
+    for _ in range(4):
+        all_fail(world, 20)
+        world.loop.run(8)
+        all_fail(world, dead)
+        world.loop.run(23.5)
+    all_fail(world, 20)
+    world.loop.run(25)
+    assert len(world.falls()) == dead
+    world.loop.run(10)
+    assert len(world.falls()) == 20
+
+
+def test_who_goes_on_failing_when_the_others_are_back_falls(world: World) -> None:
+    watch(world, 20)
+    world.loop.run(21)
+    all_fail(world, 20)
+    world.loop.run(8)
+    all_fail(world, 1)
+    world.loop.run(6)
+    assert [who for _, who in world.falls()] == [server(1)]
+
+
+def test_silence_that_began_in_a_partition_is_held_though_others_answer_already(
+    world: World,
+) -> None:
+    watch(world, 20)
+    world.loop.run(21)
+    world.network.silent = True
+    world.loop.run(12)
+    world.network.silent = False  # what is under way still runs into its timeout
+    world.loop.run(60)
+    assert world.falls() == []
+
+
 def test_a_second_partition_has_a_grace_of_its_own_after_a_first_that_outlasted_it() -> None:
     world = World(grace=10)
     watch(world, 20)
