@@ -2,8 +2,13 @@
 
 The socket is not connected, or the kernel would throw away replies from another address or port
 and the operator would be told "no reply" of a server that answers from the wrong one. ICMP errors
-come by IP_RECVERR instead (ip(7)). A reply that is not ours does not end the exchange, for anybody
-can send one: it is remembered, and told when nothing better has come.
+come by IP_RECVERR instead (ip(7)).
+
+Anybody can send to this socket, so what comes from elsewhere never ends the exchange and never
+makes a bad result of a good one. It is remembered, and told at the deadline in place of a silence
+that is bad. Only what comes from another port of the server itself is told of any silence: that is
+no stranger. After STRANGERS such datagrams the socket is connected, and the kernel keeps the rest
+out; the server itself may say _UNFIT things that are no answer before one counts.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import NamedTuple
 
-from kernlb.health.outcome import Outcome, Result
+from kernlb.health.outcome import Opinion, Outcome, Result
 from kernlb.health.probes import Done
 from kernlb.health.probes.found import Found
 from kernlb.health.probes.sockets import FAILED, Deadlines, Dial, Poller
@@ -25,7 +30,12 @@ from kernlb.health.probes.trouble import detail_of, outcome_of
 from kernlb.health.probes.wording import line
 
 LARGEST = 65535
+STRANGERS = 8
+_UNFIT = 1000  # datagrams
 _AT_ONCE = 32  # datagrams between two turns of the loop
+
+# What is told at the deadline: the best that came.
+_SILENCE, _STRANGER, _OTHER_PORT, _NO_ANSWER = range(4)
 
 # linux/in.h, linux/in6.h: level, option; linux/errqueue.h: struct sock_extended_err
 _RECVERR: dict[int, tuple[int, int]] = {
@@ -39,7 +49,7 @@ _PROHIBITED = (9, 10, 13)  # of network, of host, by filter: RFC 1812, 5.2.7.1
 
 
 class Judgement(NamedTuple):
-    """What a reply means; ``final`` False: wait for a better one until the timeout."""
+    """What a reply of the server means; ``final`` False: wait for a better one."""
 
     found: Found
     final: bool = True
@@ -56,13 +66,17 @@ class Errand(NamedTuple):
 class Exchange:
     """One errand under way."""
 
-    __slots__ = ("_dial", "_done", "_errand", "_late", "_poller", "_sock", "_started", "_watched")
+    __slots__ = (
+        *("_dial", "_done", "_errand", "_late", "_poller", "_rank", "_sock"),
+        *("_started", "_strangers", "_unfit", "_watched"),
+    )
 
     def __init__(self, poller: Poller, dial: Dial, errand: Errand, done: Done) -> None:
         self._poller = poller
         self._dial = dial
         self._errand = errand
-        self._late = errand.silence
+        self._late, self._rank = errand.silence, _SILENCE
+        self._strangers = self._unfit = 0
         self._done: Done | None = done
         self._sock: socket.SocketType | None = None
         self._watched = False
@@ -98,19 +112,38 @@ class Exchange:
             except OSError as error:
                 self._finish(Found(outcome_of(error), detail_of(error)))
                 return
-            judgement = self._judge(data, source)
-            if judgement.final:
-                self._finish(judgement.found)
+            self._hear(data, source)
+            if self.over:
                 return
-            self._late = judgement.found
         self._poller.again(sock.fileno())
 
-    def _judge(self, data: bytes, source: tuple[str, int]) -> Judgement:
-        if source[:2] == self._dial.address:
-            return self._errand.judge(data)
-        host, port = source[:2]
-        whence = f"port {port}" if host == self._dial.address[0] else f"{host} port {port}"
-        return Judgement(Found(Outcome.WRONG_SOURCE, f"came from {whence}"), final=False)
+    def _hear(self, data: bytes, source: tuple[str, int]) -> None:
+        if source[:2] != self._dial.address:
+            self._hear_stranger(*source[:2])
+            return
+        self._unfit += 1
+        judgement = self._errand.judge(data)
+        if judgement.final or self._unfit >= _UNFIT:
+            self._finish(judgement.found)
+        else:
+            self._remember(_NO_ANSWER, judgement.found)
+
+    def _hear_stranger(self, host: str, port: int) -> None:
+        if host == self._dial.address[0]:
+            self._remember(_OTHER_PORT, Found(Outcome.WRONG_SOURCE, f"came from port {port}"))
+        elif self._errand.silence.outcome.opinion is Opinion.BAD:
+            found = Found(Outcome.WRONG_SOURCE, f"came from {host} port {port}")
+            self._remember(_STRANGER, found)
+        self._strangers += 1
+        if self._strangers == STRANGERS and self._sock is not None:
+            try:
+                self._sock.connect(self._dial.address)
+            except OSError as error:
+                self._finish(Found(outcome_of(error), detail_of(error)))
+
+    def _remember(self, rank: int, found: Found) -> None:
+        if rank >= self._rank:
+            self._rank, self._late = rank, found
 
     def expire(self) -> None:
         self._finish(self._late)

@@ -108,8 +108,7 @@ def read(data: bytes, number: int, asked: Query) -> Reply:
     if found != number:
         raise Foreign("the answer has the id of another query")
     rcode = RCODES[flags & _RCODE]
-    message = _Message(data)
-    offset = _HEADER.size
+    message, offset = _Message(data), _HEADER.size
     if questions == 1:
         offset = _question(message, offset, asked)
     elif questions or rcode == "NOERROR":
