@@ -78,7 +78,10 @@ def main() -> None:
             os.read(wake, 4096)
             _reap(channel, minders)
         if 0 in ready:
-            message = channel.recv(LONGEST_MESSAGE)
+            try:
+                message = channel.recv(LONGEST_MESSAGE)
+            except ConnectionResetError:
+                break  # closed, and something that we told was not read
             if not message:
                 break
             _obey(json.loads(message), channel, minders)
