@@ -51,10 +51,12 @@ def hold_policy(
     has_vip: bool,
     servers: tuple[RealServer, ...],
     has_sorry: bool,
+    unchecked: bool,
     report: Report,
 ) -> HealthPolicy:
     """A service's policy held against the service. What is the host's and cannot be here is left
-    out; what is the service's own and cannot be is a fault."""
+    out; what is the service's own and cannot be is a fault. ``unchecked``: it has servers, and no
+    check of any."""
     if has_sorry and policy.when_all_down is not WhenAllDown.SORRY:
         if document.when_all_down is not UNSET:
             report.add(
@@ -65,6 +67,13 @@ def hold_policy(
     if policy.passive and datapath is not DatapathKind.XDP:
         if document.passive is not UNSET:
             report.add(("health", "passive"), "goes with datapath xdp only: IPVS does not tell")
+        policy = replace(policy, passive=False)
+    if policy.passive and unchecked:
+        if document.passive is not UNSET and not report:  # else a check may be what is faulty
+            report.add(
+                ("health", "passive"),
+                "goes with a check only: what clients meet is heard beside probes",
+            )
         policy = replace(policy, passive=False)
     if policy.withdraw_vip and not has_vip:
         if document.withdraw_vip is not UNSET:

@@ -97,7 +97,10 @@ class HealthDocument(_Document, frozen=True):
     ] = UNSET
     passive: Annotated[
         bool | UnsetType,
-        doc("Hear what the datapath sees of servers as well. XDP only.", default=False),
+        doc(
+            "Hear what the datapath sees of servers as well. XDP only, beside checks.",
+            default=False,
+        ),
     ] = UNSET
 
 

@@ -122,6 +122,7 @@ def _usual_policy(declaration: Declaration, defaults: Defaults) -> HealthPolicy:
         has_vip=declaration.vip is not None,
         servers=(),
         has_sorry=bool(declaration.sorry_servers),
+        unchecked=bool(declaration.servers) and not declaration.watches,
         report=Report(""),
     )
 

@@ -85,6 +85,7 @@ def _declare(
         has_vip=vip is not None,
         servers=servers,
         has_sorry=bool(sorry_servers),
+        unchecked=bool(servers) and not watches.watches,
         report=report,
     )
     return Declaration(

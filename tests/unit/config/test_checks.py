@@ -176,7 +176,7 @@ POLICIES: list[tuple[str, str, HealthPolicy]] = [
     ("{when_all_down: sorry}", "", HealthPolicy()),
     ("{damping: false}", "", HealthPolicy(damping=Damping(changes=0))),
     ("{damping: {hold: 5m}}", "", HealthPolicy(damping=Damping(hold=300))),
-    ("{passive: true}", "datapath: xdp\n", HealthPolicy(passive=True)),
+    ("{passive: true}", "datapath: xdp\ncheck: tcp\n", HealthPolicy(passive=True)),
     ("{withdraw_vip: true}", "vip: {interface: lo}\n", HealthPolicy(withdraw_vip=True)),
 ]
 
@@ -208,8 +208,18 @@ def test_what_the_host_wants_and_a_service_cannot_have_is_left_out() -> None:
     )
     plain = parse(HEAD + SERVERS, host).health
     assert plain == HealthPolicy(when_all_down=WhenAllDown.FAIL_OPEN)
+    fast = parse(f"{HEAD}datapath: xdp\ncheck: tcp\n{SERVERS}", host)
+    assert fast.health == HealthPolicy(passive=True, when_all_down=WhenAllDown.FAIL_OPEN)
+    assert parse(f"{HEAD}datapath: xdp\n{SERVERS}", host).health == plain, "nothing is checked"
     sorry = parse(HEAD + SERVERS + "sorry_server: {address: 10.0.0.9}\n", host)
     assert sorry.health == HealthPolicy()
+
+
+def test_what_clients_meet_may_be_asked_for_before_there_are_servers() -> None:
+    said = f"{HEAD}datapath: xdp\nhealth: {{passive: true}}\n"
+    assert parse(f"{said}servers: []\n").health.passive
+    one = "servers:\n- {address: 10.0.0.1, check: none}\n- {address: 10.0.0.2, check: tcp}\n"
+    assert parse(said + one).health.passive, "one that is checked is enough"
 
 
 def test_a_quorum_may_be_said_before_there_are_servers() -> None:
