@@ -56,3 +56,6 @@ class _Calling(Talk):
             self.finish(Outcome.TOO_LONG, f"over {LONGEST} bytes")
         else:
             self.say(self._call.pending())
+
+    def hear_end(self) -> None:
+        self.finish(Outcome.CLOSED, "after a GOAWAY" if self._call.leaving else "")

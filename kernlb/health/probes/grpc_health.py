@@ -1,11 +1,14 @@
 """One call of grpc.health.v1.Health/Check as bytes in and out: HTTP/2, gRPC, protobuf. Pure.
 
-HTTP/2 and HPACK are the h2 library's. Of protobuf there is one field each way, packed here. The
-protocol: grpc/doc/health-checking.md and PROTOCOL-HTTP2.md. Whoever feeds it bounds the bytes.
+HTTP/2 and HPACK are the h2 library's, but for GOAWAY, after which h2 hears nothing more: a server
+that leaves in good order says it early, and still answers what was asked (RFC 9113, 6.8). Of
+protobuf there is one field each way, packed here. The protocol: grpc/doc/health-checking.md and
+PROTOCOL-HTTP2.md. Whoever feeds it bounds the bytes.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +16,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     ResponseReceived,
     StreamEnded,
@@ -29,7 +31,11 @@ from kernlb.health.probes.wording import quote
 
 PATH = "/grpc.health.v1.Health/Check"
 _STREAM = 1
-_FRAME_HEADER, _FRAME_TYPE, _SETTINGS = 9, 3, 4
+_FRAME_HEADER, _FRAME_TYPE, _FRAME_STREAM = 9, 3, 5
+_LONGEST_FRAME = 16384  # of its payload, as we announce no other
+_SETTINGS, _GOAWAY = 4, 7
+_FAREWELL = struct.Struct("!II")  # last stream, error code; then words for people
+_31_BITS = 0x7FFFFFFF  # of a stream's number; the one before them is reserved
 _QUOTED = 64  # bytes
 
 # HealthCheckResponse.ServingStatus
@@ -51,7 +57,7 @@ _STATUS = (
 class Call:
     """One call. ``pending`` is what is to be sent: after making it and after each ``hear``."""
 
-    __slots__ = ("_body", "_connection", "_first", "_headers")
+    __slots__ = ("_begun", "_body", "_came", "_connection", "_headers", "leaving")
 
     def __init__(self, authority: str, service: str, *, secure: bool) -> None:
         # h2 says "bytes" by False; from its 4.2 on None says the same, and is the default
@@ -73,7 +79,9 @@ class Call:
         self._connection = connection
         self._headers: dict[bytes, bytes] = {}
         self._body = bytearray()
-        self._first = b""
+        self._came = bytearray()  # the beginning of a frame
+        self._begun = False  # a whole frame came
+        self.leaving = False  # the server said so, and what was asked it will answer
 
     def pending(self) -> bytes:
         data: bytes = self._connection.data_to_send()
@@ -81,19 +89,41 @@ class Call:
 
     def hear(self, data: bytes) -> Found | None:
         """What the answer says, once it is whole; None: not yet."""
-        if len(self._first) < _FRAME_HEADER:
-            self._first += data[:_QUOTED]
-            # A server opens with SETTINGS (RFC 9113, 3.4). The library would wait for the four
-            # megabytes that "HTTP/1.1" says if it is read as the length of a frame.
-            if len(self._first) > _FRAME_TYPE and self._first[_FRAME_TYPE] != _SETTINGS:
-                return Found(Outcome.MALFORMED, f"no HTTP/2: {quote(self._first)}")
+        came = self._came
+        came += data
+        # A server opens with SETTINGS (RFC 9113, 3.4). One would wait for the four megabytes that
+        # "HTTP/1.1" says if it is read as the length of a frame.
+        if not self._begun and len(came) > _FRAME_TYPE and came[_FRAME_TYPE] != _SETTINGS:
+            return Found(Outcome.MALFORMED, f"no HTTP/2: {quote(came[:_QUOTED])}")
+        farewell: bytes | None = b""
+        while farewell is not None:
+            start, end, farewell = _whole_frames(came)
+            self._begun = self._begun or end > 0
+            frames = bytes(came[:start])
+            del came[:end]
+            if (found := self._hear_frames(frames)) is not None:
+                return found
+            if farewell is not None and (found := self._hear_farewell(farewell)) is not None:
+                return found
+        return None
+
+    def _hear_frames(self, frames: bytes) -> Found | None:
         try:
-            events = self._connection.receive_data(data)
+            events = self._connection.receive_data(frames)
         except (H2Error, ValueError) as error:
             return Found(Outcome.MALFORMED, f"no HTTP/2: {type(error).__name__}: {error}")
         for event in events:
             if (found := self._take(event)) is not None:
                 return found
+        return None
+
+    def _hear_farewell(self, farewell: bytes) -> Found | None:
+        last, code = _FAREWELL.unpack_from(farewell)
+        if code:
+            return Found(Outcome.CLOSED, f"HTTP/2 GOAWAY, {_code(code)}")
+        if last & _31_BITS < _STREAM:
+            return Found(Outcome.CLOSED, f"HTTP/2 GOAWAY, {_code(code)}, before our call")
+        self.leaving = True
         return None
 
     def _take(self, event: Any) -> Found | None:
@@ -104,11 +134,29 @@ class Call:
                 self._body += event.data
             case StreamReset():
                 return Found(Outcome.RESET, f"HTTP/2 stream, {_code(event.error_code)}")
-            case ConnectionTerminated():
-                return Found(Outcome.CLOSED, f"HTTP/2 GOAWAY, {_code(event.error_code)}")
             case StreamEnded():
                 return _judge(self._headers, bytes(self._body))
         return None
+
+
+def _whole_frames(came: bytearray) -> tuple[int, int, bytes | None]:
+    """Where the whole frames end that h2 is to hear, where what comes after those begins, and
+    what a GOAWAY in between says."""
+    at = 0
+    while at + _FRAME_HEADER <= len(came):
+        length = int.from_bytes(came[at : at + _FRAME_TYPE], "big")
+        if length > _LONGEST_FRAME:
+            return len(came), len(came), None  # which h2 complains of
+        payload = at + _FRAME_HEADER
+        end = payload + length
+        if end > len(came):
+            break
+        if came[at + _FRAME_TYPE] == _GOAWAY and length >= _FAREWELL.size:
+            stream = int.from_bytes(came[at + _FRAME_STREAM : payload], "big") & _31_BITS
+            if not stream:  # else h2 complains of it
+                return at, end, bytes(came[payload:end])
+        at = end
+    return at, at, None
 
 
 def _judge(headers: dict[bytes, bytes], body: bytes) -> Found:

@@ -15,11 +15,14 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
 from h2.exceptions import ProtocolError
+from hpack import Encoder
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
 
 from kernlb.health.check import GrpcCheck, Tls
 from kernlb.health.outcome import Outcome
+from kernlb.health.probes.found import Found
 from kernlb.health.probes.grpc import LONGEST
-from kernlb.health.probes.grpc_health import _read_varint, _request, _serving_status, _varint
+from kernlb.health.probes.grpc_health import Call, _read_varint, _request, _serving_status, _varint
 from tests.unit.health.probes.certificates import NAME, Certificates
 from tests.unit.health.probes.far_ends import (
     HERE,
@@ -127,6 +130,33 @@ def call(*frames: list[tuple[str, str]] | bytes, end: bool = True) -> Say:
     return say
 
 
+def frames(*order: str, code: int = 0, last: int = 2**31 - 1, hang: bool = True) -> Handler:
+    """The answer "serving" as frames: G(OAWAY), H(eaders), D(ata), T(railers), P(ing). Those of
+    one word are sent at once."""
+    encoder = Encoder()
+    headers = HeadersFrame(1, encoder.encode(GOOD), flags=["END_HEADERS"])
+    trailers = HeadersFrame(1, encoder.encode(OK), flags=["END_HEADERS", "END_STREAM"])
+    known: dict[str, Frame] = {
+        "G": GoAwayFrame(0, last_stream_id=last, error_code=code, additional_data=b"bye"),
+        "H": headers,
+        "D": DataFrame(1, UP),
+        "T": trailers,
+        "P": PingFrame(0, b"12345678"),
+    }
+    pieces = [b"".join(known[each].serialize() for each in piece) for piece in order]
+
+    def handle(sock: socket.socket) -> None:
+        sock.recv(65536)
+        for piece in (SettingsFrame(0).serialize(), *pieces):
+            sock.sendall(piece)
+        if not hang:
+            sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+
+    return handle
+
+
 def pings(connection: H2Connection) -> None:
     for _ in range(5000):
         connection.ping(b"12345678")
@@ -210,6 +240,24 @@ SAYINGS: dict[str, tuple[Handler, Outcome, str]] = {
         Outcome.CLOSED,
         "HTTP/2 GOAWAY, ENHANCE_YOUR_CALM",
     ),
+    "a farewell before the answer": (frames("GHDT"), Outcome.PASSED, ""),
+    "a farewell within the answer": (frames("HGDT"), Outcome.PASSED, ""),
+    "a farewell before the end": (frames("HDGT"), Outcome.PASSED, ""),
+    "two farewells, as Go says them": (frames("G", "P", "H", "G", "DT"), Outcome.PASSED, ""),
+    "a farewell to those after us": (frames("GHDT", last=1), Outcome.PASSED, ""),
+    "a farewell, then silence": (frames("GH"), Outcome.STALLED, ""),
+    "a farewell, then the end": (frames("G", hang=False), Outcome.CLOSED, "after a GOAWAY"),
+    "a farewell to us": (
+        frames("GHDT", last=0),
+        Outcome.CLOSED,
+        "HTTP/2 GOAWAY, NO_ERROR, before our call",
+    ),
+    "a farewell in anger": (frames("GHDT", code=2), Outcome.CLOSED, "HTTP/2 GOAWAY, INTERNAL"),
+    "no farewell before the settings": (
+        says(GoAwayFrame(0, last_stream_id=1).serialize(), reads=True),
+        Outcome.MALFORMED,
+        "no HTTP/2",
+    ),
     "half an answer": (answers(call(GOOD, UP, end=False)), Outcome.CLOSED, ""),
     "half an answer, then hang": (
         answers(call(GOOD, UP, end=False), then_hang=True),
@@ -260,6 +308,33 @@ def test_a_varint_comes_back(number: int) -> None:
 def test_the_answer_is_what_protobuf_makes_of_it(status: int) -> None:
     answer = health_pb2.HealthCheckResponse(status=status).SerializeToString()
     assert _serving_status(answer) == status
+
+
+def test_an_answer_with_a_farewell_may_come_in_any_pieces() -> None:
+    encoder = Encoder()
+    whole = b"".join(
+        each.serialize()
+        for each in (
+            SettingsFrame(0),
+            GoAwayFrame(0, last_stream_id=1, additional_data=b"bye"),
+            HeadersFrame(1, encoder.encode(GOOD), flags=["END_HEADERS"]),
+            DataFrame(1, UP),
+            HeadersFrame(1, encoder.encode(OK), flags=["END_HEADERS", "END_STREAM"]),
+        )
+    )
+    for size in range(1, len(whole) + 1):
+        call = Call("server:1", "", secure=False)
+        found = [call.hear(whole[at : at + size]) for at in range(0, len(whole), size)]
+        assert found == [None] * (len(found) - 1) + [Found(Outcome.PASSED)]
+
+
+def test_what_is_said_after_a_farewell_is_answered() -> None:
+    call = Call("server:1", "", secure=False)
+    call.pending()
+    call.hear(SettingsFrame(0).serialize() + GoAwayFrame(0, last_stream_id=1).serialize())
+    call.hear(PingFrame(0, b"12345678").serialize())
+    answered = PingFrame(0, b"12345678", flags=["ACK"]).serialize()
+    assert call.pending() == SettingsFrame(0, flags=["ACK"]).serialize() + answered
 
 
 def test_the_longest_answer_costs_little() -> None:
