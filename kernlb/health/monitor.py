@@ -149,10 +149,10 @@ class Monitor:
         return self._loop.time()
 
     def ask_now(self, key: Key) -> None:
-        """Ask out of turn, unless it is being asked."""
-        subject = self.subjects[key]
-        if subject.running is None:
-            self._plan(subject, self._loop.time())
+        """Ask out of turn, unless it is being asked or overdue."""
+        subject, now = self.subjects[key], self._loop.time()
+        if subject.running is None and subject.due > now:
+            self._plan(subject, now)
             self._arm()
 
     def stop(self) -> None:
@@ -204,10 +204,18 @@ class Monitor:
                 started += 1
                 self.lateness.add(now - due)
                 subject.started = now
-                subject.running = subject.probe.start(subject.done)
+                try:
+                    subject.running = subject.probe.start(subject.done)
+                except Exception as error:  # the others are to start all the same
+                    self._cannot_start(subject, error)
                 now = self._loop.time()
         self.pace.took(started)
         self._arm()
+
+    def _cannot_start(self, subject: Subject, error: Exception) -> None:
+        why = {"message": f"cannot ask {subject.key.target}", "exception": error}
+        self._loop.call_exception_handler(why)
+        self._done(subject, Result(Outcome.NOT_ASKED, 0.0, f"{type(error).__name__}: {error}"))
 
     # -- what came of it
 
@@ -225,7 +233,8 @@ class Monitor:
         due = fsm.next_start(subject.state, timing, subject.started, now, self._random.random())
         if subject.spread:
             subject.spread = False
-            due = max(now, due - timing.interval * self._random.random())
+            if not subject.state.in_doubt:
+                due = max(now, due - timing.interval * self._random.random())
         self._plan(subject, due)
         if self._timer is None or due < self._timer_due:
             self._arm()

@@ -26,6 +26,7 @@ class FakeLoop:
     as for a process that is stopped."""
 
     def __init__(self) -> None:
+        self.reported: list[dict[str, Any]] = []  # what was told to the exception handler
         self._now = 1000.0
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0
@@ -44,6 +45,9 @@ class FakeLoop:
 
     def call_soon(self, callback: Callable[..., None], *args: Any) -> Timer:
         return self.call_at(self._now, callback, *args)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.reported.append(context)
 
     def run(self, seconds: float) -> None:
         """Let time pass, each timer in its turn."""

@@ -31,6 +31,7 @@ class Network:
         self.outcomes: dict[str, Outcome] = {}
         self.percent: int | None = None
         self.silent = False
+        self.broken: set[str] = set()
         self.asked: list[tuple[float, str]] = []
         self.under_way = 0
 
@@ -48,6 +49,8 @@ class _Probe:
     def start(self, done: Callable[[Result], None]) -> Any:
         network = self._network
         network.asked.append((network.loop.time(), self._server))
+        if self._server in network.broken:
+            raise ValueError("it cannot be told why")
         network.under_way += 1
         network.loop.late(network.cost)
         outcome = network.outcomes.get(self._server, Outcome.PASSED)
@@ -146,6 +149,48 @@ def test_a_crowd_is_spread_over_its_interval_from_the_second_time_on(world: Worl
     halves = Counter(int((when - 1010) // 2.5) for when, _ in world.network.asked[before:])
     assert sum(halves.values()) == 2000
     assert all(900 < halves[half] < 1100 for half in (0, 1))
+
+
+def test_one_of_a_crowd_that_fails_is_asked_again_as_any_other(world: World) -> None:
+    """A refusal for a moment, as the daemon begins, is asked after when the moment has passed."""
+    watch(world, 400)
+    doubted = [server(number) for number in range(10, 400, 20)]
+    world.network.outcomes = dict.fromkeys(doubted, Outcome.REFUSED)
+    world.loop.run(0.5)
+    world.network.outcomes = {}
+    world.loop.run(3)
+    for who in doubted:
+        first, second = world.network.times(who)[:2]
+        assert second - first == pytest.approx(TIMING.fast_interval, abs=2 * TICK)
+    world.loop.run(60)
+    assert world.falls() == []
+
+
+def test_a_probe_that_cannot_be_started_stops_no_other(world: World) -> None:
+    watch(world, 300)
+    world.loop.run(1)
+    world.network.broken = {server(1), server(7)}
+    world.loop.run(11)
+    assert len(world.loop.reported) == 2 * 2
+    assert world.outcomes[Outcome.NOT_ASKED] == 2 * 2
+    last = {who: when - 1000 for when, who in world.network.asked}
+    assert all(last[server(number)] >= 5 for number in range(1, 301))
+    world.network.broken = set()
+    world.network.outcomes[server(7)] = Outcome.REFUSED
+    world.loop.run(12)
+    assert [who for _, who in world.falls()] == [server(7)]
+
+
+def test_to_ask_out_of_turn_who_is_overdue_changes_nothing(world: World) -> None:
+    watch(world, 300)
+    world.loop.run(20)
+    world.loop.late(3)
+    overdue = min(world.monitor.subjects.values(), key=lambda each: each.due)
+    due = overdue.due
+    world.monitor.ask_now(overdue.key)
+    assert overdue.due == due
+    world.loop.run(0.02)
+    assert world.network.times(str(overdue.key.target.address))[-1] == pytest.approx(23, abs=TICK)
 
 
 def test_jitter_brings_a_probe_early_and_never_late(world: World) -> None:
