@@ -18,7 +18,7 @@ PINS = "/sys/fs/bpf/kernlb"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; the exit status is 0 after a clean stop, 1 if it could not start."""
+    """Run the daemon; the exit status is 0 after a clean stop, 1 if it could not start or go on."""
     arguments = _parser().parse_args(argv)
     _log(arguments.log_level)
     faulthandler.enable(2)  # a watchdog's SIGABRT tells in the log where it stood
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from kernlb.config.errors import ConfigError
     from kernlb.daemon.app import App, Options
+    from kernlb.daemon.guard import EndedError
     from kernlb.daemon.runtime import RuntimeStateError
 
     options = Options(
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"kernlbd: {fault}", file=sys.stderr)
         return 1
-    except (OSError, RuntimeStateError) as error:
+    except (OSError, RuntimeStateError, EndedError) as error:
         print(f"kernlbd: {error}", file=sys.stderr)
         return 1
     return 0

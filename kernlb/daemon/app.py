@@ -36,6 +36,7 @@ from kernlb.daemon.documents import Documents
 from kernlb.daemon.event_log import EventLog
 from kernlb.daemon.events import Events, sentence
 from kernlb.daemon.figures import Figures
+from kernlb.daemon.guard import Guard, Work
 from kernlb.daemon.health import HealthKeeper
 from kernlb.daemon.health_views import HealthOverview
 from kernlb.daemon.leftovers import Leftovers
@@ -89,11 +90,13 @@ class App:
         self._stopping = asyncio.Event()
         self._reload = asyncio.Event()
         self._events = Events(time.time)
+        self._guard = Guard(self._events)
         self._runtime = RuntimeState.load(options.state_dir)
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop. Raises EndedError where that is no use."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._guard.hear)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
@@ -192,31 +195,47 @@ class App:
             self._events.add(f"cannot serve metrics on {listen}: {error}", "start")
 
     async def _serve(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(self._audit.run(), name="audit"),
-                tasks.create_task(self._deadlines.run(), name="deadlines"),
-                tasks.create_task(self._reloads(), name="reload"),
-                tasks.create_task(self._health.run(self._reconciler.wake), name="health"),
-                tasks.create_task(self._carrying.run(), name="probes at a VIP"),
-                tasks.create_task(self._sampler.run(), name="sampler"),
-                tasks.create_task(notify.watchdog(self._summary), name="watchdog"),
-            ]
-            if self._xdp is not None:
-                running.append(tasks.create_task(self._xdp.run(), name="xdp"))
-                passive = PassiveWatch(
-                    self._xdp.datapath,
-                    lambda: self._reconciler.desired.declarations.values(),
-                    self._reconciler.desired.serving,
-                    self._events,
-                    self._health.again,
-                    time.monotonic,
-                )
-                self._health.ejected = passive.ejected
-                running.append(tasks.create_task(passive.run(), name="passive"))
-            await self._stopping.wait()
-            for task in running:
-                task.cancel()
+        guard = self._guard
+        essential, beside = self._works()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(guard.monitor(), name="monitor"),
+                    *(tasks.create_task(guard.must(*each), name=each[0]) for each in essential),
+                    *(tasks.create_task(guard.keep(*each), name=each[0]) for each in beside),
+                ]
+                await self._stopping.wait()
+                for task in running:
+                    task.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0]  # noqa: B904 - it has its cause
+
+    def _works(self) -> tuple[list[tuple[str, Work]], list[tuple[str, Work]]]:
+        """What the daemon is for, and what is done beside it."""
+        essential: list[tuple[str, Work]] = [
+            ("audit", self._audit.run),
+            ("deadlines", self._deadlines.run),
+            ("health", partial(self._health.run, self._reconciler.wake)),
+        ]
+        beside: list[tuple[str, Work]] = [
+            ("reload", self._reloads),
+            ("probes at a VIP", self._carrying.run),
+            ("sampler", self._sampler.run),
+            ("watchdog", partial(notify.watchdog, self._summary)),
+        ]
+        if self._xdp is not None:
+            desired = self._reconciler.desired
+            passive = PassiveWatch(
+                self._xdp.datapath,
+                lambda: desired.declarations.values(),
+                desired.serving,
+                self._events,
+                self._health.again,
+                time.monotonic,
+            )
+            self._health.ejected = passive.ejected
+            beside += [*self._xdp.works(), ("passive", passive.run)]
+        return essential, beside
 
     async def _reloads(self) -> None:
         while True:
@@ -307,7 +326,8 @@ class App:
     def _troubles(self) -> list[str]:
         """What is wrong with the daemon itself."""
         failing = self._event_log.failing
-        return [f"events are not kept on disk: {failing}"] if failing else []
+        unkept = [f"events are not kept on disk: {failing}"] if failing else []
+        return [*unkept, *self._guard.troubles()]
 
     def _summary(self) -> str:
         declared = self._reconciler.desired.declarations.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -18,11 +19,11 @@ def notify(*lines: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-        try:
-            door.sendto("\n".join(lines).encode(), address)
-        except OSError:
-            return  # a service manager that went away is no reason to fail
+    with (
+        contextlib.suppress(OSError),  # a service manager that went away is no reason to fail
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door,
+    ):
+        door.sendto("\n".join(lines).encode(), address)
 
 
 def reloading() -> None:

@@ -14,11 +14,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from kernlb.config.xdp_settings import XdpSettings
 from kernlb.control.protocol_xdp import Explanation, MapDump, XdpStatus, XdpTable, XdpUnresolved
 from kernlb.daemon.events import Events, sentence
+from kernlb.daemon.guard import Work
 from kernlb.daemon.hops import HopKeeper
 from kernlb.daemon.xdp_following import FollowedDatapath
 from kernlb.daemon.xdp_interfaces import XdpInterfaces
@@ -79,14 +81,18 @@ class XdpHost:
         if before != settings:
             self._tune(settings)
 
-    async def run(self) -> None:
-        """Keep next hops, sweep, and look after the interfaces, until cancelled."""
+    def works(self) -> list[tuple[str, Work]]:
+        """What is done in the background, each until cancelled."""
+        return [
+            ("next hops", self._keep_hops),
+            ("notes of packets", partial(self._every, NOTES_INTERVAL, self._take_notes)),
+            ("sweep", partial(self._every, SWEEP_INTERVAL, self._sweep)),
+            ("interfaces", partial(self._every, KEEP_INTERVAL, self._keep)),
+        ]
+
+    async def _keep_hops(self) -> None:
         self._keeper.refresh()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keeper.run(), name="next hops")
-            tasks.create_task(self._every(NOTES_INTERVAL, self._take_notes), name="notes")
-            tasks.create_task(self._every(SWEEP_INTERVAL, self._sweep), name="sweep")
-            tasks.create_task(self._every(KEEP_INTERVAL, self._keep), name="interfaces")
+        await self._keeper.run()
 
     async def _every(self, interval: float, work: Callable[[], None]) -> None:
         """What fails is told once, and tried again."""

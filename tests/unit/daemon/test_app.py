@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from kernlb.config.errors import ConfigError
-from kernlb.daemon import main
+from kernlb.daemon import guard, main
 from kernlb.daemon.app import App, Options
+from kernlb.daemon.audit import Audit
 from kernlb.daemon.runtime import RuntimeState
+from kernlb.daemon.sampler import Sampler
 from kernlb.health.probes.exec_door import door_of
 from tests.unit.daemon.world import ref, story, web
 
@@ -206,6 +208,39 @@ async def test_bad_settings_on_sighup_leave_the_daemon_running(
 
         await until(told, task)
         assert (await status(options))["services"] == {"synced": 1}
+
+
+@story
+async def test_a_fault_beside_the_daemons_purpose_is_told_and_ends_nothing(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sweep(self: Sampler) -> float:
+        raise KeyError("eth0")
+
+    monkeypatch.setattr(Sampler, "sweep", sweep)
+    monkeypatch.setattr(guard, "PAUSE", 0.001)
+    async with running(App(options), options) as task:
+
+        async def told() -> bool:
+            warnings = (await asked(options, "/v1/overview"))["warnings"]
+            return any("sampler failed" in each and "KeyError: 'eth0'" in each for each in warnings)
+
+        await until(told, task)
+        assert (await status(options))["services"] == {"synced": 1}
+
+
+def test_a_fault_in_what_the_daemon_is_for_ends_it_in_one_sentence(
+    options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def walk(self: Audit, pause: float = 0.0) -> None:
+        raise KeyError("eth0")
+
+    monkeypatch.setattr(Audit, "walk", walk)
+    assert main(arguments(options)) == 1
+    assert capsys.readouterr().err.endswith(
+        "kernlbd: cannot go on: audit failed: KeyError: 'eth0'\n"
+    )
+    assert not options.socket.exists()
 
 
 @story

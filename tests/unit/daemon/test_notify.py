@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -44,6 +45,16 @@ async def test_the_watchdog_is_patted_and_the_status_line_told_when_it_changes(
         "STATUS=1 services"
     ]
     watching.cancel()
+
+
+def test_a_process_without_descriptors_goes_on(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*how: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    notify.notify("READY=1")
 
 
 @story
