@@ -41,6 +41,11 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
+def encodable(text: str) -> str:
+    """Text that JSON can hold: what is no UTF-8 in the name of a file, say, is spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class Events:
     """The latest events, oldest first. ``latest_number`` is 0 while there are none."""
 
@@ -62,6 +67,7 @@ class Events:
         if cause in BY_OPERATORS and (name := caller.get()):
             cause = f"{cause} by {name}"
         self.latest_number += 1
+        text = encodable(text)
         event = Event(self._clock(), text, cause, self.latest_number, service, server)
         self._events.append(event)
         log.info("%s (%s)", text, cause, extra={"event": event})

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from kernlb.daemon.events import Events
+from kernlb.daemon.events import Events, encodable
 
 log = logging.getLogger("kernlb")
 
@@ -105,7 +105,7 @@ class Guard:
 
 
 def _said(error: Exception) -> str:
-    return " ".join("".join(traceback.format_exception_only(error)).split())
+    return encodable(" ".join("".join(traceback.format_exception_only(error)).split()))
 
 
 def _where(error: Exception) -> tuple[str, int] | None:

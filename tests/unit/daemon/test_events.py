@@ -39,6 +39,14 @@ def test_numbers_go_on_over_a_restart(tmp_path: Path) -> None:
     assert texts(events_over(tmp_path)) == ["one", "two", "three"]
 
 
+def test_names_that_are_no_text_are_told_as_far_as_they_go(tmp_path: Path) -> None:
+    """As of files: a byte that is no UTF-8 is a lone surrogate in Python."""
+    events = events_over(tmp_path)
+    events.add("cannot read \udcff.yaml", "start")
+    events.add("größer", "start")
+    assert texts(events_over(tmp_path)) == ["cannot read \\udcff.yaml", "größer"]
+
+
 def test_what_is_new_since_a_number_is_told_oldest_first() -> None:
     events = Events(lambda: 0.0, kept=4)
     for number in range(1, 8):
