@@ -21,6 +21,7 @@ from kernlb.health.probes.trouble import detail_of, outcome_of
 
 _READ = 16384
 _READS = 2  # in a row, before others have their turn
+_MOST_UNSENT = 1 << 16  # bytes of TLS that nobody reads
 
 
 class Line:
@@ -186,6 +187,13 @@ class Talk(Attempt):
                 return
             self.heard = True
             self.hear(plain)
+        # the far end may want something of TLS itself: other keys, a certificate after all
+        if not self.over and (wanted := secured.pending()):
+            self._sending += wanted
+            if len(self._sending) > _MOST_UNSENT:
+                self.finish(Outcome.MALFORMED, "it asks TLS for more than it reads")
+            else:
+                self._send()
 
     def _fail(self, error: OSError) -> None:
         self.finish(outcome_of(error), detail_of(error))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
 import ssl
+import threading
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
 from kernlb.health.check import Check, HttpCheck, Target, Tls, TlsCheck
 from kernlb.health.outcome import Opinion, Outcome, Result
+from kernlb.health.probes.secured import Secured
 from tests.unit.health.probes.backends import (
     LOCALHOST,
     LOOPS,
@@ -26,6 +30,7 @@ from tests.unit.health.probes.backends import (
     says,
 )
 from tests.unit.health.probes.certificates import NAME, Certificates
+from tests.unit.health.probes.far_ends import serving
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 DAY = 86400.0
@@ -212,6 +217,68 @@ def test_the_name_of_the_host_header_is_sent_and_held_against_the_certificate(
     ]:
         assert run(ask_backend(check, says(ANSWER), tls=context)).outcome is outcome
     assert seen == [NAME, "x.kernlb.test", NAME, None]
+
+
+def test_a_handshake_that_the_server_wants_anew_is_made(certificates: Certificates) -> None:
+    """As a web server does that wants a certificate for one of its folders only."""
+    port = closed_port()
+    words = f"s_server -msg -tls1_2 -accept 127.0.0.1:{port} -cert good.pem -key server.key"
+    with Popen(
+        ["openssl", *words.split()], stdin=PIPE, stdout=PIPE, cwd=certificates.folder
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        told, said = process.stdin, process.stdout
+
+        def wait_for(sign: bytes) -> None:
+            while (line := said.readline()) and not re.search(sign, line):
+                pass
+
+        def tell(words: bytes) -> None:
+            told.write(words)
+            told.flush()
+
+        def converse() -> None:
+            wait_for(b"GET / ")
+            tell(b"r\n")  # its command to negotiate anew
+            wait_for(b"^<<< .* Finished")
+            tell(ANSWER)
+
+        wait_for(b"ACCEPT")
+        partner = threading.Thread(target=converse)
+        partner.start()
+        try:
+            check = HttpCheck(tls=Tls(ca=certificates.ca), body="hello")
+            result = run(ask(check, Target(LOCALHOST, port), PATIENCE / 4))
+        finally:
+            process.kill()
+            partner.join()
+    assert result.outcome is Outcome.PASSED
+
+
+def test_who_asks_tls_for_much_and_reads_nothing_is_left(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = certificates.server("good")
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(1000)
+            secured.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                secured.sendall(bytes(1000))
+
+    read = Secured.read
+
+    def wanting(secured: Secured) -> bytes | None:  # no library's server can be made to
+        if plain := read(secured):
+            secured._outgoing.write(bytes(1 << 14))
+        return plain
+
+    monkeypatch.setattr(Secured, "read", wanting)
+    check = HttpCheck(tls=Tls(verify=False), body="hello", max_bytes=1 << 40)
+    with serving(serve) as port:
+        result = run(ask(check, Target(LOCALHOST, port)))
+    assert result[::2] == (Outcome.MALFORMED, "it asks TLS for more than it reads")
 
 
 def test_certificates_that_cannot_be_read_are_our_own_trouble_until_they_can(
