@@ -5,7 +5,8 @@ Every op is idempotent: adding what is there makes it so, removing the absent su
 
 Stages order a plan. Within a stage ops may be sent in any order that keeps a service before its
 servers, and many may be in flight at once; a BREAK op of a service may only be sent when every
-MAKE op of that service has succeeded. That is what makes a change make-before-break.
+MAKE op of that service has succeeded, or if :func:`kernlb.reconcile.still_due` says that it takes
+no capacity away. That is what makes a change make-before-break.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import ClassVar
 from kernlb.model import (
     Persistence,
     RealServer,
+    ServerKey,
     ServiceKey,
     Tunnel,
     VirtualService,
@@ -109,6 +111,14 @@ class RemoveServer:
 ServiceOp = AddService | EditService | RemoveService
 ServerOp = AddServer | EditServer | RemoveServer
 Op = ServiceOp | ServerOp
+
+
+def server_of(op: Op) -> ServerKey | None:
+    """The server that an op is about, None if it is about the service."""
+    match op:
+        case AddServer(server=server) | RemoveServer(server=server) | EditServer(new=server):
+            return server.key
+    return None
 
 
 @dataclass(frozen=True, slots=True)

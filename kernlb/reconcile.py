@@ -8,7 +8,8 @@ Ordering rules (make before break):
 
 1. services are added and edited, then their servers added, edited up;
 2. only then are weights taken to 0, servers removed, services removed;
-3. what did not change is in no op: its counters, connections and scheduler cursor stay.
+3. what did not change is in no op: its counters, connections and scheduler cursor stay;
+4. what the kernel refuses holds back capacity, and not the dead (:func:`still_due`).
 
 From these follows what the property tests hold: at every step each unchanged server of a kept
 service is there with its weight, and a service that serves before and after serves throughout.
@@ -16,8 +17,9 @@ service is there with its weight, and a service that serves before and after ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from kernlb.intent import IN_KERNEL, Intent
 from kernlb.model import ServiceKey, ServiceState
 from kernlb.plan import (
     AddServer,
@@ -29,6 +31,7 @@ from kernlb.plan import (
     RemoveServer,
     RemoveService,
     Stage,
+    server_of,
 )
 
 States = Mapping[ServiceKey, ServiceState]
@@ -67,3 +70,23 @@ def _diff_service(desired: ServiceState, observed: ServiceState | None) -> list[
             ops.append(EditServer(desired.key, old, server))
     ops.extend(RemoveServer(desired.key, server) for server in before.values())
     return ops
+
+
+def still_due(
+    breaks: Iterable[Op], refused: Iterable[Op], intent: Intent | None, held: ServiceState | None
+) -> list[Op]:
+    """Those BREAK ops of a service that may be sent although MAKE ops of it were refused.
+
+    All of them, if no server was refused: a setting that stays as it was is no capacity. Else
+    those that take out servers which a verdict, a hold or the end of their turn wants out, as
+    long as one that is meant to serve does, or none is meant to. ``held`` is what the kernel
+    holds by now; what merely is no longer declared waits for its replacement."""
+    if not any(isinstance(op, AddServer | EditServer) for op in refused):
+        return list(breaks)
+    if intent is None or held is None:
+        return []
+    meant = {server.key for server in intent.state.servers if server.weight}
+    if meant and not any(server.weight and server.key in meant for server in held.servers):
+        return []
+    out = {key for key, role in intent.roles.items() if IN_KERNEL[role] != "declared"}
+    return [op for op in breaks if server_of(op) in out]

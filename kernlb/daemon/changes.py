@@ -196,12 +196,12 @@ class Changes:
                 return change_view(outcome)
             previous = before.get(key)
             outcome = await self._reconciler.hold(declaration, key, admin, _VERBS[mode])
-            if outcome.failures:
+            if outcome.failures and not self._reconciler.settled(declaration.ref, key):
                 await self._reconciler.hold(declaration, key, previous, "rollback")
                 title = f"cannot {_VERBS[mode]} {key} of {name}"
                 raise self._refused(title, outcome, outcome.errors)
             self._holds_changed()
-            return change_view(outcome, applied=True)
+            return change_view(outcome, applied=True, warnings=outcome.failures.values())
 
     def _admin(self, declaration: Declaration, mode: AdminMode, timeout: float | None) -> Admin:
         now = self._clock()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from kernlb.datapath import Datapath, DatapathUnavailableError
 from kernlb.intent import Intent
-from kernlb.model import DatapathKind, Scheduler, ServiceKey, ServiceRef, ServiceState
-from kernlb.plan import Op, Plan
+from kernlb.model import DatapathKind, Scheduler, ServerKey, ServiceKey, ServiceRef, ServiceState
+from kernlb.plan import Op, Plan, server_of
 from kernlb.reconcile import diff
 from kernlb.schedule.moved import moved
 
@@ -36,6 +36,12 @@ class Draft:
     conflicts: set[ServiceRef] = field(default_factory=set)
     prints: dict[ServiceRef, bytes | None] = field(default_factory=dict)
     moved: dict[ServiceRef, Share] = field(default_factory=dict)
+
+    def settles(self, ref: ServiceRef, server: ServerKey) -> bool:
+        """Does the kernel hold a server as it should, whatever else is to be done?"""
+        return ref not in self.conflicts and all(
+            server_of(op) != server for op in self.ops.get(ref, ())
+        )
 
 
 def draft(

@@ -10,7 +10,7 @@ Rules:
 * a service in the kernel that is not owned is never changed: a declaration of its key is a
   CONFLICT until an operator adopts it;
 * nothing is taken away from a service (stage BREAK) when something that should come first
-  (stage MAKE) was refused;
+  (stage MAKE) was refused, but who is dead or disabled goes while another serves;
 * VIPs come after the servers behind them and go before the services they lead to; a service
   that moves to another key stays at the old one, VIP and all, until the new one is there;
 * what was written is read back: a difference that remains is a failure, not a success.
@@ -25,11 +25,13 @@ from kernlb.control.protocol import SyncState
 from kernlb.daemon.desired import Declarations, Desired
 from kernlb.daemon.draft import Draft, draft
 from kernlb.daemon.events import Events
+from kernlb.daemon.execute import Executed, execute, send
 from kernlb.daemon.outcome import Outcome
 from kernlb.daemon.reports import AUDIT, Reports, conflict
+from kernlb.daemon.retries import RETRY, Retries
 from kernlb.daemon.runtime import RuntimeState
 from kernlb.daemon.vips import VipKeeper
-from kernlb.datapath import Datapath, Failure
+from kernlb.datapath import Datapath
 from kernlb.declaration import Declaration
 from kernlb.intent import Admin, Intent
 from kernlb.model import (
@@ -40,11 +42,10 @@ from kernlb.model import (
     ServiceRef,
     ServiceState,
 )
-from kernlb.plan import Op, Plan, Stage
+from kernlb.plan import Plan, Stage
 from kernlb.reconcile import diff
 
 BATCH = 32  # services reconciled between two turns of the event loop
-SLICE = 256  # ops given to a datapath between two turns of the event loop
 
 
 class Reconciler:
@@ -64,6 +65,7 @@ class Reconciler:
         self.vips = vips
         self.events = events
         self.reports = Reports(events)
+        self.retries = Retries()
         self._verified: dict[ServiceRef, tuple[bytes, ServiceState]] = {}
         self._lock = asyncio.Lock()
         self._vips_stale = True
@@ -97,6 +99,13 @@ class Reconciler:
             self.runtime.hold(declaration.name, server, hold)
             self.desired.wake([declaration.ref])
             return await self._reconcile([declaration.ref], cause)
+
+    def settled(self, ref: ServiceRef, server: ServerKey) -> bool:
+        """Does the kernel hold a server as it should, whatever else is wrong with its service?"""
+        try:
+            return self.draft([ref], self.desired.intent).settles(ref, server)
+        except OSError:
+            return False
 
     async def wake(self, refs: Sequence[ServiceRef], cause: str) -> Outcome:
         """Work out anew what ``refs`` should be, and make them so."""
@@ -135,7 +144,7 @@ class Reconciler:
             for ref, state in states.items():
                 plan = diff({ref.key: state}, self.datapaths[ref.datapath].read([ref.key]))
                 for stage in Stage:
-                    await self._apply(ref.datapath, plan.stage(stage))
+                    await send(self.datapaths[ref.datapath], plan.stage(stage))
                 self._verified.pop(ref, None)
             self.runtime.disown(states)
 
@@ -226,24 +235,31 @@ class Reconciler:
     async def _round(self, refs: list[ServiceRef], cause: str, outcome: Outcome) -> None:
         try:
             made = self.draft(refs, self.desired.intent)
-            failures = await self._carry_out(refs, made)
-            sound = [ref for ref in refs if ref not in failures and ref not in made.conflicts]
-            failures |= self._read_back(sound, made)
+            done = await self._carry_out(refs, made)
+            refused = done.failures.keys() | made.conflicts
+            unlike = self._read_back([ref for ref in refs if ref not in refused], made)
         except OSError as error:
             for ref in refs:
                 self._fail(ref, SyncState.FAILED, str(error), outcome)
+                self._try_again(ref, cause)
             return
-        outcome.add(made)
+        outcome.add(made, done.left)
+        failures = done.failures | unlike
+        undone = set(map(id, done.left))
         settled: list[ServiceRef] = []
         for ref in refs:
             if ref in made.conflicts:
                 self._fail(ref, SyncState.CONFLICT, conflict(self.desired[ref]), outcome)
                 continue
+            if ref not in unlike:
+                name = self.runtime.owned.get(ref, str(ref.key))
+                taken = [op for op in made.ops.get(ref, ()) if id(op) not in undone]
+                self.reports.changed(ref, name, taken, cause)
             if ref in failures:
                 self._fail(ref, SyncState.FAILED, failures[ref], outcome)
+                self._try_again(ref, cause)
                 continue
-            name = self.runtime.owned.get(ref, str(ref.key))
-            self.reports.changed(ref, name, made.ops.get(ref, ()), cause)
+            self.retries.settled(ref)
             if ref in self.desired:
                 self.reports.put(ref, SyncState.SYNCED)
             else:
@@ -260,29 +276,21 @@ class Reconciler:
         self.reports.put(ref, state, error, name)
         outcome.failures[ref] = error
 
-    async def _carry_out(self, refs: Iterable[ServiceRef], made: Draft) -> dict[ServiceRef, str]:
+    def _try_again(self, ref: ServiceRef, cause: str) -> None:
+        """Soon, if somebody has spoken of its servers; the audit comes to all."""
+        found = self.desired[ref] if ref in self.desired else None  # noqa: SIM401 (no mapping)
+        if found is not None and (found.watches or self.runtime.holds(found.name)):
+            self.retries.failed(ref, again=cause in (AUDIT, RETRY))
+        else:
+            self.retries.settled(ref)
+
+    async def _carry_out(self, refs: Iterable[ServiceRef], made: Draft) -> Executed:
         # a service whose file has another name now changes hands without an op
         ours = (ref for ref in refs if ref in made.ops or ref in self.runtime.owned)
         self.runtime.own({ref: self.desired[ref].name for ref in ours if ref in self.desired})
-        failures: dict[ServiceRef, str] = {}
         for ref in made.ops:
             self._verified.pop(ref, None)
-        for kind, plan in made.plans.items():
-            for stage in Stage:
-                sound: Sequence[Op] = plan.stage(stage)
-                if failures:
-                    sound = [op for op in sound if ServiceRef(kind, op.key) not in failures]
-                refused = await self._apply(kind, sound)
-                for failure in refused:
-                    failures.setdefault(ServiceRef(kind, failure.op.key), str(failure))
-        return failures
-
-    async def _apply(self, kind: DatapathKind, ops: Sequence[Op]) -> list[Failure]:
-        refused: list[Failure] = []
-        for part in _slices(ops, SLICE):
-            refused += self.datapaths[kind].apply(part)
-            await asyncio.sleep(0)
-        return refused
+        return await execute(self.datapaths, made, self.desired.intent)
 
     def _read_back(self, refs: Sequence[ServiceRef], made: Draft) -> dict[ServiceRef, str]:
         """Differences that remain, by service; what is as wanted counts as verified."""
@@ -320,15 +328,3 @@ def _batches(refs: Iterable[ServiceRef]) -> Iterator[list[ServiceRef]]:
     for of_kind in kinds.values():
         for at in range(0, len(of_kind), BATCH):
             yield of_kind[at : at + BATCH]
-
-
-def _slices(ops: Sequence[Op], size: int) -> Iterator[Sequence[Op]]:
-    """Parts of at least ``size``, cut between services: a datapath that sees a new service
-    with all of its servers can build its tables once."""
-    start = 0
-    for at in range(size, len(ops)):
-        if at - start >= size and ops[at].key is not ops[at - 1].key:
-            yield ops[start:at]
-            start = at
-    if start < len(ops):
-        yield ops[start:]

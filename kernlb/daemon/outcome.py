@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from kernlb.control.protocol import SyncState
@@ -43,9 +43,11 @@ class Outcome:
         failures = [error for ref, error in self.failures.items() if ref in refs]
         return [*failures, *(error for error in self.vip_failures if error not in known)]
 
-    def add(self, made: Draft) -> Outcome:
+    def add(self, made: Draft, left: Iterable[Op] = ()) -> Outcome:
+        """What ``made`` says, except for the ops that were ``left`` undone."""
+        undone = set(map(id, left))
         for plan in made.plans.values():
-            self.ops.extend(plan)
+            self.ops.extend(op for op in plan if id(op) not in undone)
         self.moved |= made.moved
         self.conflicts |= made.conflicts
         return self

@@ -8,8 +8,8 @@ from kernlb.control.protocol import SyncState
 from kernlb.daemon.events import Events
 from kernlb.daemon.outcome import UNKNOWN, Report
 from kernlb.declaration import Declaration
-from kernlb.model import ServerKey, ServiceRef
-from kernlb.plan import AddServer, EditServer, Op, RemoveServer
+from kernlb.model import ServiceRef
+from kernlb.plan import Op, server_of
 
 AUDIT = "audit"  # the cause of a change that repairs drift
 _SHOWN = 4  # ops spelled out in an event; more are counted
@@ -54,16 +54,9 @@ class Reports:
 
 def _server(ops: Sequence[Op]) -> str:
     """The server that all of ``ops`` are about; "" if they are about more."""
-    keys = {_of(op) for op in ops}
+    keys = {server_of(op) for op in ops}
     only = keys.pop() if len(keys) == 1 else None
     return str(only) if only is not None else ""
-
-
-def _of(op: Op) -> ServerKey | None:
-    match op:
-        case AddServer(server=server) | RemoveServer(server=server) | EditServer(new=server):
-            return server.key
-    return None
 
 
 def conflict(declaration: Declaration) -> str:

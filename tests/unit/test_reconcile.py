@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from random import Random
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from kernlb.datapath.fake import FakeDatapath, refuse_nth
-from kernlb.model import RealServer, ServiceKey, ServiceState, VirtualService
+from kernlb.intent import IN_KERNEL, Intent, Role
+from kernlb.model import RealServer, ServerKey, ServiceKey, ServiceState, VirtualService
 from kernlb.plan import (
+    AddServer,
     AddService,
-    EditService,
     Op,
     Plan,
     RemoveServer,
     RemoveService,
     ServiceOp,
     Stage,
+    server_of,
 )
-from kernlb.reconcile import diff
+from kernlb.reconcile import diff, still_due
 from tests.unit.states import ADDRESSES, KEYS, States, changes, content, states
 
 Change = tuple[States, States]
@@ -68,12 +72,18 @@ def test_a_refused_op_takes_nothing_from_a_service(
     if not plan:
         return
     fake = FakeDatapath(observed.values())
-    fake.refuse(refuse_nth(data.draw(st.integers(0, len(plan) - 1), label="refused")))
-    send(fake, shuffled(plan, random))
+    numbers = st.sets(st.integers(0, len(plan) - 1), min_size=1, max_size=3)
+    fake.refuse(refuse_nth(*data.draw(numbers, label="refused")))
+    leaving = [role for role, weight in IN_KERNEL.items() if weight != "declared"]
+    roles = {
+        key: {server: data.draw(st.sampled_from([None, *leaving])) for server in state.by_key()}
+        for key, state in observed.items()
+    }
+    send(fake, shuffled(plan, random), desired, roles)
     assert_never_interrupted(fake, observed, desired)
     # and the next look, with nothing in the way, finishes what was begun
     fake.refuse(lambda _number, _op: None)
-    send(fake, list(diff(desired, fake.state)))
+    send(fake, list(diff(desired, fake.state)), desired, roles)
     assert content(fake.state) == content(desired)
 
 
@@ -105,12 +115,52 @@ def test_the_last_server_is_replaced_before_it_is_removed() -> None:
     assert isinstance(remove, RemoveServer)
 
 
+def due(
+    roles: Mapping[int, Role], held: Sequence[int | None], desired: Sequence[int | None]
+) -> list[str]:
+    """The hosts that still go when a server was refused. Weights by host, from 0; None: no such
+    server."""
+    key = KEYS[0]
+    observed, wanted = make_state(key, weights=held), make_state(key, weights=desired)[key]
+    breaks = diff({key: wanted}, observed).stage(Stage.BREAK)
+    refused = AddServer(key, RealServer(ip_address("10.0.0.99"), 80))
+    named = {ServerKey(ADDRESSES[key.family][host], 80): role for host, role in roles.items()}
+    sent = still_due(breaks, [refused], Intent(wanted, named), observed[key])
+    return [str(server.address) for op in sent if (server := server_of(op)) is not None]
+
+
+@pytest.mark.parametrize(
+    ("roles", "held", "desired", "gone"),
+    [
+        pytest.param({0: Role.DOWN}, (1, 1), (None, 1), ["10.0.0.1"], id="dead"),
+        pytest.param({0: Role.INHIBITED}, (1, 1), (0, 1), ["10.0.0.1"], id="dead, inhibited"),
+        pytest.param({0: Role.DISABLED}, (1, 1), (None, 1), ["10.0.0.1"], id="disabled"),
+        pytest.param({0: Role.DRAINED}, (0, 1), (None, 1), ["10.0.0.1"], id="drained"),
+        pytest.param({0: Role.STANDBY}, (1, 1), (None, 1), ["10.0.0.1"], id="sorry"),
+        pytest.param({}, (1, 1), (None, 1), [], id="no longer declared"),
+        pytest.param({0: Role.UP}, (1, 1), (0, 1), [], id="declared with weight 0"),
+        pytest.param({0: Role.DOWN}, (1, None), (None, 1), [], id="nothing instead"),
+        pytest.param({0: Role.DOWN}, (1, 0), (None, 1), [], id="nothing with a weight instead"),
+        pytest.param({0: Role.DOWN}, (1, None), (None, 0), ["10.0.0.1"], id="nobody is to serve"),
+    ],
+)
+def test_a_refused_server_keeps_capacity_and_not_the_dead(
+    roles: Mapping[int, Role],
+    held: Sequence[int | None],
+    desired: Sequence[int | None],
+    gone: list[str],
+) -> None:
+    assert due(roles, held, desired) == gone
+
+
 def make_state(key: ServiceKey, weights: Sequence[int | None]) -> States:
     servers = zip(ADDRESSES[key.family], weights, strict=False)
     return {
         key: ServiceState(
             VirtualService(key),
-            tuple(RealServer(address, 80, weight) for address, weight in servers if weight),
+            tuple(
+                RealServer(address, 80, weight) for address, weight in servers if weight is not None
+            ),
         )
     }
 
@@ -132,12 +182,25 @@ def shuffled(plan: Plan, random: Random) -> list[Op]:
     return ordered
 
 
-def send(fake: FakeDatapath, ops: Sequence[Op]) -> None:
-    """As the loop sends them: no BREAK for a service one of whose ops was refused."""
-    refused: set[ServiceKey] = set()
-    for stage in Stage:
-        sound = [op for op in ops if op.stage is stage and op.key not in refused]
-        refused |= {failure.op.key for failure in fake.apply(sound)}
+Roles = Mapping[ServiceKey, Mapping[ServerKey, Role | None]]
+
+
+def send(fake: FakeDatapath, ops: Sequence[Op], desired: States, roles: Roles) -> None:
+    """As the loop sends them. ``roles`` are those of servers that are out, None: not declared."""
+    refused: dict[ServiceKey, list[Op]] = {}
+    for failure in fake.apply([op for op in ops if op.stage is Stage.MAKE]):
+        refused.setdefault(failure.op.key, []).append(failure.op)
+    breaks = [op for op in ops if op.stage is Stage.BREAK]
+    fake.apply([op for op in breaks if op.key not in refused])
+    for key, failed in refused.items():
+        own = [op for op in breaks if op.key == key]
+        fake.apply(still_due(own, failed, intent(desired[key], roles), fake.state.get(key)))
+
+
+def intent(desired: ServiceState, roles: Roles) -> Intent:
+    out = {server: role for server, role in roles.get(desired.key, {}).items() if role}
+    serves = {server.key: Role.UP for server in desired.servers if server.weight}
+    return Intent(desired, out | serves)
 
 
 def assert_never_interrupted(fake: FakeDatapath, observed: States, desired: States) -> None:
@@ -153,11 +216,3 @@ def assert_never_interrupted(fake: FakeDatapath, observed: States, desired: Stat
         assert kept <= held.keys()
         assert all(held[key].by_key().get(server.key) == server for key, server in unchanged)
         assert all(held[key].serves for key in serving)
-
-
-def server_of(op: Op) -> object:
-    match op:
-        case AddService() | EditService() | RemoveService():
-            return None
-        case _:
-            return op.new.key if hasattr(op, "new") else op.server.key
