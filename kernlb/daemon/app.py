@@ -212,10 +212,13 @@ class App:
 
     def _works(self) -> tuple[list[tuple[str, Work]], list[tuple[str, Work]]]:
         """What the daemon is for, and what is done beside it."""
+        reconciler = self._reconciler
+        retries = partial(reconciler.retries.run, reconciler.wake, lambda: self._audit.interval)
         essential: list[tuple[str, Work]] = [
             ("audit", self._audit.run),
             ("deadlines", self._deadlines.run),
-            ("health", partial(self._health.run, self._reconciler.wake)),
+            ("retries", retries),
+            ("health", partial(self._health.run, reconciler.wake)),
         ]
         beside: list[tuple[str, Work]] = [
             ("reload", self._reloads),
