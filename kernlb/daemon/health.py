@@ -17,7 +17,8 @@ from kernlb.declaration import Declaration
 from kernlb.health import damping, fsm
 from kernlb.health.fsm import Condition
 from kernlb.health.monitor import Key, Monitor, Subject
-from kernlb.health.policy import Judgement, Phase, Seen, Stance, judge
+from kernlb.health.policy import Judgement, Seen, judge
+from kernlb.health.stance import Phase, Stance
 from kernlb.intent import Admins, Standings, Verdict
 from kernlb.model import RealServer, ServerKey, ServiceRef
 

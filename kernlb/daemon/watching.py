@@ -28,7 +28,7 @@ from kernlb.health.check import (
 )
 from kernlb.health.fsm import Condition
 from kernlb.health.monitor import Key
-from kernlb.health.policy import Phase, Stance
+from kernlb.health.stance import Phase, Stance
 from kernlb.model import AddressKey, DatapathKind, RealServer, ServerKey
 
 Datapaths = Mapping[DatapathKind, Datapath]

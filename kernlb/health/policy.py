@@ -8,14 +8,17 @@ stance, give the same judgement. Its rules, the stronger first:
    when nothing is good, and regained at ``quorum + hysteresis``, or when all that can be good is.
    Servers that wait speak neither for nor against: a quorum is not lost while they could make it
    up and at least one server is good, and a service that never had one has not lost it before its
-   servers were heard. Unconfirmed servers keep a quorum; they do not regain one.
+   servers were heard. Unconfirmed servers keep a quorum; they do not regain one. Where nobody
+   is found good and some were not heard yet, BELOW and DOWN stay what they were.
 3. **``when_all_down``** holds below the quorum. ``fail-open``: every server that was heard gets
    traffic. ``reject``, and ``sorry`` with a sorry server: none does, the good ones are SPARED, at
    weight 0. ``sorry`` *without* a sorry server leaves the good ones alone: to spare them would
    make a total outage of a partial one, and nothing would be there instead.
 4. **``keep``** is a floor: at least that share of the servers heard gets traffic, the good ones
    first, then the least bad. It outranks ``reject`` and ``sorry``: where it is above 0, nobody is
-   spared. A server that was never good and is not in the kernel is not kept: nobody took it out.
+   spared. A server of weight 0 gets no traffic, so it is not one of them. A server that was never
+   good nor in the kernel is not kept: nobody took it out. Who is kept stays while those that wait
+   might leave it needed.
 5. A server that **asks to leave** (an agent's drain, or 0 percent) is let go, unless rule 3 or 4
    keeps it: it still answers, which those that are down do not. It is the first to be kept.
 
@@ -24,14 +27,15 @@ One more good server never takes another good one out. It may let a *kept* one g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from math import ceil
 from typing import NamedTuple
 
 from kernlb.health.check import HealthPolicy, OnDown, WhenAllDown
 from kernlb.health.fsm import Condition
+from kernlb.health.stance import LOST, Phase, Stance
 from kernlb.intent import Standing, Verdict, scaled
 from kernlb.model import ServerKey
 
@@ -40,8 +44,9 @@ class Seen(NamedTuple):
     """A declared server as the service sees it; ``condition`` after damping.
 
     ``weight`` is the declared one, ``percent`` what an agent asks for. ``held``: an operator
-    drained or disabled it. ``in_kernel``: it is there now, with any weight. ``last_good`` and
-    ``failures`` (bad results in a row) say how bad it is.
+    drained or disabled it. ``in_kernel``: it is there now, with any weight; ``was_in``: it was,
+    at some time since this daemon began. ``last_good`` and ``failures`` (bad results in a row)
+    say how bad it is.
     """
 
     key: ServerKey
@@ -51,6 +56,7 @@ class Seen(NamedTuple):
     leaving: bool = False
     held: bool = False
     in_kernel: bool = False
+    was_in: bool = False
     last_good: float | None = None
     failures: int = 0
 
@@ -58,26 +64,6 @@ class Seen(NamedTuple):
     def wants(self) -> bool:
         """Is it good, and willing to take new connections?"""
         return self.condition.good and not self.leaving and self.percent != 0
-
-
-class Phase(StrEnum):
-    WAITING = "waiting"  # nothing was lost: its servers were not heard yet
-    SERVING = "serving"
-    BELOW = "below quorum"
-    DOWN = "all down"
-
-
-class Stance(NamedTuple):
-    """Where a service stands, to be handed to the next judgement.
-
-    A service begins as ``Stance()``. After a restart with its VIP withdrawn it begins as
-    ``Stance(Phase.BELOW)``: then what is in the kernel does not bring the VIP back, good results
-    do. ``kept``: who gets traffic although it is bad or asks to leave.
-    """
-
-    phase: Phase = Phase.WAITING
-    withdrawn: bool = True
-    kept: tuple[ServerKey, ...] = ()
 
 
 class Word(NamedTuple):
@@ -96,6 +82,9 @@ class Judgement:
     words: tuple[Word, ...] = ()
 
 
+_UNHEARD = (Condition.WAITING, Condition.UNCONFIRMED)
+
+
 class _Mode(Enum):
     NORMAL = "the good serve"
     OPEN = "everybody heard serves"
@@ -108,6 +97,7 @@ class _Sums(NamedTuple):
     good: int
     confirmed: int
     waiting: int
+    unheard: int  # waiting or unconfirmed
     all_wait: bool
     any_unconfirmed: bool
 
@@ -120,22 +110,30 @@ def judge(
     sums = _sum(free)
     phase = _phase(policy, sums, before.phase)
     mode = _mode(policy, phase, sorry)
-    kept = _kept(policy, [s for s in free if s.condition is not Condition.WAITING], mode)
+    before_kept = frozenset(before.kept)
+    kept = {server.key for server in _kept(policy, free, mode, before_kept)}
     standings = {server.key: _standing(policy, server, mode) for server in servers}
-    for server in kept:
-        standings[server.key] = Standing(Verdict.KEPT, server.percent or 100)
-    kept_keys = (key for key, each in standings.items() if each.verdict is Verdict.KEPT)
+    for server in free:
+        if server.key in kept:
+            standings[server.key] = Standing(Verdict.KEPT, server.percent or 100)
+        elif (
+            server.key in before_kept
+            and server.condition is Condition.UNCONFIRMED
+            and mode is not _Mode.SPARE
+            and server.wants
+        ):
+            kept.add(server.key)  # nothing was heard that says otherwise
     away = before.withdrawn if phase is Phase.WAITING else phase is not Phase.SERVING
     stance = Stance(
         phase,
         policy.withdraw_vip and away,
-        tuple(kept_keys) if kept else (),
+        tuple(s.key for s in free if s.weight and s.key in kept) if kept else (),
     )
     return Judgement(standings, stance, tuple(_words(policy, sums, before, stance, standings)))
 
 
 def _sum(free: Sequence[Seen]) -> _Sums:
-    total = able = good = confirmed = waiting = 0
+    total = able = good = confirmed = waiting = unheard = 0
     for server in free:
         weight = server.weight
         total += weight
@@ -143,6 +141,8 @@ def _sum(free: Sequence[Seen]) -> _Sums:
             weight = scaled(weight, server.percent)
         if not server.leaving:
             able += weight
+        if server.condition in _UNHEARD:
+            unheard += server.weight
         if server.condition is Condition.WAITING:
             waiting += server.weight
         elif server.wants:
@@ -155,6 +155,7 @@ def _sum(free: Sequence[Seen]) -> _Sums:
         good,
         confirmed,
         waiting,
+        unheard,
         all_wait=conditions == {Condition.WAITING},
         any_unconfirmed=Condition.UNCONFIRMED in conditions,
     )
@@ -162,10 +163,12 @@ def _sum(free: Sequence[Seen]) -> _Sums:
 
 def _phase(policy: HealthPolicy, sums: _Sums, before: Phase) -> Phase:
     enough = max(1, policy.quorum)
-    lost = Phase.BELOW if sums.good else Phase.DOWN
-    if before in (Phase.BELOW, Phase.DOWN):
+    if before in LOST:
         regained = min(enough + policy.hysteresis, max(enough, sums.able))
-        return Phase.SERVING if sums.confirmed >= regained else lost
+        if sums.confirmed:
+            return Phase.SERVING if sums.confirmed >= regained else Phase.BELOW
+        return before if sums.unheard else Phase.DOWN
+    lost = Phase.BELOW if sums.good else Phase.DOWN
     if sums.all_wait:
         return Phase.WAITING
     possible = sums.good + sums.waiting >= enough
@@ -191,24 +194,38 @@ def floor(policy: HealthPolicy, heard: int) -> int:
     return min(heard, ceil(policy.keep * heard - 1e-9))  # 0.7 * 10 is 7.000000000000001
 
 
-def _kept(policy: HealthPolicy, heard: Sequence[Seen], mode: _Mode) -> list[Seen]:
-    if mode is not _Mode.OPEN and not policy.keep:
-        return []
-    others = [server for server in heard if not server.wants]
+def _kept(
+    policy: HealthPolicy, free: Sequence[Seen], mode: _Mode, before: Set[ServerKey]
+) -> list[Seen]:
     if mode is _Mode.OPEN:
-        return others
-    missing = floor(policy, len(heard)) - (len(heard) - len(others))
-    if missing <= 0:
+        return [s for s in free if s.condition is not Condition.WAITING and not s.wants]
+    if not policy.keep:
         return []
-    were_in = (s for s in others if s.condition.good or s.in_kernel or s.last_good is not None)
-    return sorted(were_in, key=_badness)[:missing]
+    counted = [server for server in free if server.weight]
+    heard = [server for server in counted if server.condition is not Condition.WAITING]
+    others = [server for server in heard if not server.wants]
+    serving = len(heard) - len(others)
+    most = floor(policy, len(counted)) - serving  # if nobody who waits is good
+    if most <= 0:
+        return []
+    needed = max(0, floor(policy, len(heard)) - serving)
+    ranked = sorted(filter(_was_in, others), key=lambda server: _badness(server, before))
+    stay = [server for server in ranked[needed:] if server.key in before]
+    return [*ranked[:needed], *stay[: most - needed]]
 
 
-def _badness(server: Seen) -> tuple[bool, bool, float, int]:
+def _was_in(server: Seen) -> bool:
+    return (
+        server.condition.good or server.in_kernel or server.was_in or server.last_good is not None
+    )
+
+
+def _badness(server: Seen, before: Set[ServerKey]) -> tuple[bool, bool, float, bool, int]:
     """The least bad first: who answers, who is in the kernel (to bring another bad one in its
-    place helps nobody), who was good last."""
+    place helps nobody), who was good last, who was kept ``before``."""
     last_good = float("-inf") if server.last_good is None else server.last_good
-    return not server.condition.good, not server.in_kernel, -last_good, server.failures
+    new = server.key not in before
+    return not server.condition.good, not server.in_kernel, -last_good, new, server.failures
 
 
 def _standing(policy: HealthPolicy, server: Seen, mode: _Mode) -> Standing:
@@ -247,7 +264,7 @@ def _words(
 ) -> list[Word]:
     words = []
     phase = stance.phase
-    lost = phase in (Phase.BELOW, Phase.DOWN)
+    lost = phase in LOST
     if phase is not before.phase:
         text = f"{before.phase} -> {phase}: good weight {sums.good} of {sums.total}"
         text += f", quorum {policy.quorum}"

@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.health.fsm",
             "kernlb.health.damping",
             "kernlb.health.policy",
+            "kernlb.health.stance",
             "kernlb.health.diagram",
             "kernlb.health.trust",
             "kernlb.health.pace",

@@ -7,14 +7,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernlb.declaration import Declaration
 from kernlb.health import fsm
 from kernlb.health.check import HealthPolicy, Initial, OnDown, WhenAllDown
 from kernlb.health.fsm import Condition
-from kernlb.health.policy import Judgement, Phase, Seen, Stance, floor, judge
+from kernlb.health.policy import Judgement, Seen, floor, judge
+from kernlb.health.stance import Phase, Stance, resumed
 from kernlb.intent import Standing, Verdict, intend
 from kernlb.model import AddressKey, DatapathKind, L4Protocol, RealServer, ServerKey, VirtualService
 
@@ -192,6 +193,70 @@ def test_a_server_that_was_never_good_nor_there_is_not_kept() -> None:
     assert verdicts(judged) == "ud"
 
 
+def test_a_server_that_was_in_the_kernel_when_the_daemon_began_is_kept() -> None:
+    rule, in_kernel = policy(keep=0.5), (True, False, False, False)
+    servers = service("uddd", last_good=(1.0,) + (None,) * 3, in_kernel=in_kernel)
+    servers[2] = servers[2]._replace(was_in=True)
+    assert verdicts(judge(rule, servers, SERVING, sorry=False)) == "udKd"
+
+
+def test_who_is_kept_stays_until_those_that_wait_were_heard() -> None:
+    rule, stance, told = policy(keep=0.5), Stance(Phase.SERVING, False, (KEYS[1],)), []
+    in_kernel = (True, True, False, False)
+    story = [("??ww", "uuww"), ("udww", "uKww"), ("uddw", "uKdw"), ("uduu", "uduu")]
+    for conditions, expected in story:
+        servers = service(conditions, last_good=(1.0, None, None, None), in_kernel=in_kernel)
+        judged = judge(rule, servers, stance, sorry=False)
+        assert verdicts(judged) == expected
+        stance, told = judged.stance, [*told, *(word.text for word in judged.words)]
+    assert told == ["no longer needs to keep 10.0.0.2:80"]
+
+
+def test_a_server_without_weight_is_none_of_those_that_stay() -> None:
+    rule = policy(keep=0.5)
+    for conditions, weights, expected in [
+        ("uudd", (0, 0, 10, 10), "uudK"),
+        ("uddd", (10, 0, 0, 10), "uddd"),
+        ("dddd", (0, 10, 0, 0), "dKdd"),
+    ]:
+        judged = judge(rule, service(conditions, weight=weights), SERVING, sorry=False)
+        assert verdicts(judged) == expected
+
+
+@pytest.mark.parametrize("phase", [Phase.BELOW, Phase.DOWN])
+@pytest.mark.parametrize("conditions", ["www", "?ww", "???", "?dd", "ddw"])
+def test_a_lost_quorum_is_told_anew_only_once_somebody_was_heard(
+    phase: Phase, conditions: str
+) -> None:
+    for when in WhenAllDown:
+        before = Stance(phase, False)
+        judged = judge(policy(when, quorum=20), service(conditions), before, sorry=True)
+        assert judged.stance.phase is phase
+        assert not [word for word in judged.words if "quorum" in word.text]
+
+
+LEFT = Stance(Phase.BELOW, True, (KEYS[0],))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "serves", "begins"),
+    [
+        (None, False, Stance()),
+        (None, True, SERVING),
+        (LEFT, False, LEFT),
+        (LEFT, True, LEFT),
+        (Stance(), False, Stance()),
+        (Stance(), True, Stance(Phase.BELOW)),  # its VIP was not there, and is not brought back
+        (Stance(Phase.SERVING, False, (KEYS[1],)), True, Stance(Phase.SERVING, False, (KEYS[1],))),
+        (Stance(Phase.SERVING, False, (KEYS[1],)), False, Stance()),
+    ],
+)
+def test_how_a_service_goes_on_after_a_restart(
+    recorded: Stance | None, serves: bool, begins: Stance
+) -> None:
+    assert resumed(recorded, serves=serves) == begins
+
+
 def test_after_a_restart_what_stands_at_weight_0_stays_with_its_connections() -> None:
     judged = judge(policy(), service("?w", in_kernel=(True, True)), Stance(), sorry=False)
     assert verdicts(judged) == "u0"
@@ -241,7 +306,13 @@ policies = st.builds(
     keep=st.sampled_from([0.0, 0.0, 0.1, 0.34, 0.5, 0.7, 1.0]),
     when_all_down=st.sampled_from(WhenAllDown),
 )
-stances = st.builds(Stance, st.sampled_from(Phase), st.booleans())
+stances = st.builds(
+    Stance,
+    st.sampled_from(Phase),
+    st.booleans(),
+    st.sets(st.sampled_from(KEYS)).map(lambda kept: tuple(sorted(kept))),
+)
+weights = st.just(0) | st.integers(0, 20)
 
 
 @st.composite
@@ -249,17 +320,23 @@ def services(draw: st.DrawFn) -> list[Seen]:
     return [
         Seen(
             key,
-            draw(st.integers(0, 20)),
+            draw(weights),
             draw(st.sampled_from(list(LETTERS.values()))),
             draw(st.sampled_from([None, None, 0, 50, 100])),
             leaving=draw(st.integers(0, 9)) == 0,
             held=draw(st.integers(0, 9)) == 0,
             in_kernel=draw(st.booleans()),
+            was_in=draw(st.booleans()),
             last_good=draw(st.none() | st.floats(0, 99)),
             failures=draw(st.integers(0, 9)),
         )
         for key in KEYS[: draw(st.integers(0, 8))]
     ]
+
+
+def counted(servers: Sequence[Seen]) -> list[Seen]:
+    """Those of whom a share is to stay."""
+    return [server for server in servers if server.weight and not server.held]
 
 
 def serving(judged: Judgement) -> set[ServerKey]:
@@ -287,9 +364,9 @@ def test_the_floor_holds(
     rule: HealthPolicy, servers: list[Seen], before: Stance, sorry: bool
 ) -> None:
     judged = judge(rule, servers, before, sorry=sorry)
-    heard = [s for s in servers if not s.held and s.condition is not Condition.WAITING]
-    could = [s for s in heard if s.condition.good or s.in_kernel or s.last_good is not None]
-    get = serving(judged) - {server.key for server in servers if server.held}
+    heard = [s for s in counted(servers) if s.condition is not Condition.WAITING]
+    could = [s for s in heard if s.condition.good or s.in_kernel or s.was_in or s.last_good]
+    get = serving(judged) & {server.key for server in heard}
     if rule.keep:
         assert len(get) >= min(floor(rule, len(heard)), len(could))
     if not sorry and rule.when_all_down is not WhenAllDown.REJECT:
@@ -303,10 +380,16 @@ def test_nobody_is_kept_without_need(
 ) -> None:
     judged = judge(rule, servers, before, sorry=sorry)
     lost = judged.stance.phase in (Phase.BELOW, Phase.DOWN)
-    if judged.stance.kept and not (lost and rule.when_all_down is FAIL_OPEN):
-        heard = [s for s in servers if not s.held and s.condition is not Condition.WAITING]
+    weighty = {server.key for server in servers if server.weight}
+    kept = {key for key in weighty if judged.standings[key].verdict is Verdict.KEPT}
+    unheard = {server.key for server in servers if server.condition is Condition.UNCONFIRMED}
+    assert kept == {*judged.stance.kept} - (unheard & {*before.kept} - kept)
+    if kept and not (lost and rule.when_all_down is FAIL_OPEN):
+        may_stay = counted(servers)
+        heard = [s for s in may_stay if s.condition is not Condition.WAITING]
         wanting = sum(server.wants for server in heard)
-        assert wanting + len(judged.stance.kept) <= floor(rule, len(heard))
+        assert wanting + len(kept) <= floor(rule, len(may_stay))
+        assert wanting + len(kept - {*before.kept}) <= floor(rule, len(heard))
 
 
 @given(policies, services(), stances, st.booleans(), st.data())
@@ -337,28 +420,72 @@ def test_a_restart_moves_no_traffic(
     judged = judge(rule, servers, before, sorry=sorry)
     settled = [s._replace(in_kernel=_weight(judged, s) is not None) for s in servers]
     judged = judge(rule, settled, judged.stance, sorry=sorry)
-    restarted = []
-    for server in settled:
-        weight = _weight(judged, server)
-        begins = fsm.first(bool(weight), Initial.WAIT)
-        restarted.append(
-            Seen(
-                server.key,
-                server.weight,
-                begins,
-                percent=judged.standings[server.key].percent if weight else None,
-                held=server.held,
-                in_kernel=weight is not None,
-            )
-        )
-    knows = Stance(Phase.BELOW) if judged.stance.withdrawn else Stance()
-    after = judge(rule, restarted, knows, sorry=sorry)
+    restarted, begins = _restarted(judged, settled)
+    after = judge(rule, restarted, begins, sorry=sorry)
+    assert not after.words  # nothing has happened
     free = [server for server in servers if not server.held]
     assert [_weight(after, s) for s in free] == [_weight(judged, s) for s in free]
     if not judged.stance.withdrawn and any(_weight(judged, s) for s in free):
         assert not after.stance.withdrawn
     if judged.stance.withdrawn:
         assert after.stance.withdrawn
+
+
+@settings(max_examples=500, deadline=None)
+@given(policies, services(), stances, st.booleans(), st.data())
+def test_who_is_heard_again_after_a_restart_finds_all_as_it_was(
+    rule: HealthPolicy, servers: list[Seen], before: Stance, sorry: bool, data: st.DataObject
+) -> None:
+    """In whatever order: who got traffic gets it all the time, and nothing is told again."""
+    heard = {Condition.WAITING: Condition.DOWN, Condition.UNCONFIRMED: Condition.UP}
+    servers = [  # an agent's wish is not known before it is heard
+        s._replace(condition=heard.get(s.condition, s.condition), percent=None, leaving=False)
+        for s in servers
+    ]
+    for _ in range(2):  # the second time with all of the first in the kernel
+        judged = judge(rule, servers, before, sorry=sorry)
+        before = judged.stance
+        servers = [_placed(judged, server) for server in servers]
+    restarted, stance = _restarted(judged, servers)
+    everybody = serving(judged)
+    for n in data.draw(st.permutations(range(len(servers)))):
+        good = servers[n].condition.good
+        restarted[n] = restarted[n]._replace(
+            condition=servers[n].condition,
+            last_good=1.0 if good else None,
+            failures=0 if good else 3,
+        )
+        again = judge(rule, restarted, stance, sorry=sorry)
+        stance, restarted = again.stance, [_placed(again, server) for server in restarted]
+        assert not again.words
+        assert {s.key for s in counted(servers)} & everybody <= serving(again)
+    assert stance == judged.stance
+
+
+def _placed(judged: Judgement, server: Seen) -> Seen:
+    """As the service sees it once the kernel is as it was judged."""
+    there = _weight(judged, server) is not None
+    return server._replace(in_kernel=there, was_in=server.was_in or there)
+
+
+def _restarted(judged: Judgement, servers: Sequence[Seen]) -> tuple[list[Seen], Stance]:
+    """What a daemon sees that knows the kernel, and what the one before wrote down."""
+    found = []
+    for server in servers:
+        weight = _weight(judged, server)
+        percent = judged.standings[server.key].percent if weight else None
+        begins = fsm.first(bool(weight), Initial.WAIT)
+        there = weight is not None
+        found.append(
+            Seen(
+                *(server.key, server.weight, begins, percent),
+                held=server.held,
+                in_kernel=there,
+                was_in=there,
+            )
+        )
+    serves = any(server.condition.good for server in found)
+    return found, resumed(judged.stance if judged.stance.lasting else None, serves=serves)
 
 
 def _weight(judged: Judgement, server: Seen) -> int | None:

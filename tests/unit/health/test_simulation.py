@@ -20,7 +20,8 @@ from kernlb.health import damping, fsm
 from kernlb.health.check import Damping, HealthPolicy, Initial, OnDown, Timing, WhenAllDown
 from kernlb.health.fsm import TABLE, Condition, State
 from kernlb.health.outcome import Opinion, Outcome, Result
-from kernlb.health.policy import Phase, Seen, Stance, floor, judge
+from kernlb.health.policy import Seen, floor, judge
+from kernlb.health.stance import Phase, Stance
 from kernlb.intent import IN_KERNEL, Role, Standing, Verdict
 from kernlb.model import ServerKey
 
