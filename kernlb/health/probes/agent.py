@@ -99,6 +99,9 @@ class _Listening(Talk):
         else:
             self.finish(Outcome.CLOSED, "the agent said nothing")
 
+    def drop(self) -> None:
+        self._said.clear()
+
     def _judge(self, said: bytearray) -> None:
         found = read(said.decode("utf-8", "replace"))
         self.finish(found.outcome, found.detail, found.percent)

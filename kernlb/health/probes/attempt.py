@@ -1,7 +1,8 @@
 """One attempt at a TCP connection: begin, be told, finish. TCP, TLS and HTTP probes build on it.
 
 An attempt ends once: by ``finish``, which closes the socket and then calls ``done``, or by
-``cancel``, which closes it and says nothing.
+``cancel``, which closes it and says nothing. An ended one stays in the queue of deadlines until
+its own would have come, so it keeps nothing large.
 """
 
 from __future__ import annotations

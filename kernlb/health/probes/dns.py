@@ -124,3 +124,6 @@ class _OverTcp(Talk):
 
     def hear_end(self) -> None:
         self.finish(Outcome.CLOSED, f"after {len(self._data)} bytes")
+
+    def drop(self) -> None:
+        self._data.clear()

@@ -38,13 +38,15 @@ class _Calling(Talk):
 
     def __init__(self, line: Line, done: Done, call: Call) -> None:
         super().__init__(line, done)
-        self._call = call
+        self._call: Call | None = call
         self._left = LONGEST
 
     def request(self) -> bytes:
+        assert self._call is not None
         return self._call.pending()
 
     def hear(self, data: bytes) -> None:
+        assert self._call is not None
         found = self._call.hear(data[: self._left])
         self._left -= len(data)
         if found is not None:
@@ -58,4 +60,8 @@ class _Calling(Talk):
             self.say(self._call.pending())
 
     def hear_end(self) -> None:
-        self.finish(Outcome.CLOSED, "after a GOAWAY" if self._call.leaving else "")
+        leaving = self._call is not None and self._call.leaving
+        self.finish(Outcome.CLOSED, "after a GOAWAY" if leaving else "")
+
+    def drop(self) -> None:
+        self._call = None

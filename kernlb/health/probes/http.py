@@ -73,28 +73,33 @@ class _Exchange(Talk):
     def __init__(self, line: Line, done: Done, asked: _Asked) -> None:
         super().__init__(line, done)
         self._asked = asked
-        self._answer = Answer(asked.check.method, asked.check.max_bytes)
+        self._answer: Answer | None = Answer(asked.check.method, asked.check.max_bytes)
 
     def request(self) -> bytes:
         return self._asked.request
 
     def hear(self, data: bytes) -> None:
+        answer = self._answer
+        assert answer is not None
         try:
-            whole = self._answer.feed(data)
+            whole = answer.feed(data)
         except Unreadable as error:
             self.finish(error.outcome, error.detail)
             return
         if whole:
-            self._judge()
+            self._judge(answer)
 
     def hear_end(self) -> None:
-        if self._answer.ended():
-            self._judge()
+        if self._answer is not None and self._answer.ended():
+            self._judge(self._answer)
         else:
             self.finish(Outcome.CLOSED)
 
-    def _judge(self) -> None:
-        outcome, detail = self._asked.judge(self._answer.status, self._answer.body)
+    def drop(self) -> None:
+        self._answer = None
+
+    def _judge(self, answer: Answer) -> None:
+        outcome, detail = self._asked.judge(answer.status, answer.body)
         if outcome is Outcome.PASSED and self.warning:
             outcome, detail = Outcome.CERTIFICATE_EXPIRES_SOON, self.warning
         self.finish(outcome, detail)

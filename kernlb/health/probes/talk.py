@@ -95,6 +95,15 @@ class Talk(Attempt):
         """The connection has ended."""
         self.finish(Outcome.CLOSED)
 
+    def drop(self) -> None:
+        """This has ended: let go of what was heard. Twice is once."""
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.secured = None
+        self._sending = b""
+        self.drop()
+
     def ready(self, events: int) -> None:
         if not self.connected:
             if not self.connection(events, self.line.dial):
