@@ -15,7 +15,7 @@ from time import monotonic
 from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes import Done
 from kernlb.health.probes.sockets import FAILED, Deadlines, Dial, Poller
-from kernlb.health.probes.trouble import detail_of, outcome_of
+from kernlb.health.probes.trouble import detail_of, outcome_of, unasked
 from kernlb.health.probes.wording import line
 
 
@@ -45,10 +45,10 @@ class Attempt:
                 self.descriptor = sock.fileno()
                 deadlines.add(self.started, self)
                 return
-        except OSError as trouble:
-            error = trouble.errno or 0
-        # never from within start()
-        loop.call_soon(self.finish, outcome_of(error), detail_of(error))
+        except OSError as trouble:  # of opening or watching; never from within start()
+            loop.call_soon(self.finish, *unasked(trouble))
+        else:
+            loop.call_soon(self.finish, outcome_of(error), detail_of(error))
 
     def ready(self, events: int) -> None:
         raise NotImplementedError

@@ -26,7 +26,7 @@ from kernlb.health.outcome import Opinion, Outcome, Result
 from kernlb.health.probes import Done
 from kernlb.health.probes.found import Found
 from kernlb.health.probes.sockets import FAILED, Deadlines, Dial, Poller
-from kernlb.health.probes.trouble import detail_of, outcome_of
+from kernlb.health.probes.trouble import detail_of, outcome_of, unasked
 from kernlb.health.probes.wording import line
 
 LARGEST = 65535
@@ -90,12 +90,17 @@ class Exchange:
         try:
             sock = self._sock = self._dial.open(socket.SOCK_DGRAM)
             sock.setsockopt(*_RECVERR[self._dial.family], 1)
-            sock.sendto(self._errand.payload, self._dial.address)
             self._poller.watch(sock.fileno(), self)
             self._watched = True
-            deadlines.add(self._started, self)
+        except OSError as error:
+            loop.call_soon(self._finish, Found(*unasked(error)))
+            return
+        try:
+            sock.sendto(self._errand.payload, self._dial.address)
         except OSError as error:
             loop.call_soon(self._finish, Found(outcome_of(error), detail_of(error)))
+        else:
+            deadlines.add(self._started, self)
 
     def ready(self, events: int) -> None:
         sock = self._sock

@@ -19,7 +19,7 @@ from kernlb.health.check import IcmpCheck, Target
 from kernlb.health.outcome import Outcome, Result
 from kernlb.health.probes import Done, icmp_packets
 from kernlb.health.probes.sockets import IN_LEVEL, Poller, poller_of
-from kernlb.health.probes.trouble import detail_of, outcome_of
+from kernlb.health.probes.trouble import detail_of, outcome_of, unasked
 from kernlb.health.probes.wording import line
 
 _BATCH = 64  # packets between two turns of the loop
@@ -56,7 +56,12 @@ class IcmpProbe:
     def start(self, done: Done) -> _Echo:
         echo = _Echo(done, self._address, self._fill)
         try:
-            _pinger_of(self._loop, self._version).send(echo, self._ancillary)
+            pinger = _pinger_of(self._loop, self._version)
+        except OSError as error:
+            self._loop.call_soon(echo.finish, *unasked(error))
+            return echo
+        try:
+            pinger.send(echo, self._ancillary)
         except OSError as error:
             outcome = outcome_of(error)
             if self._ancillary and error.errno == errno.ENETUNREACH:

@@ -2,7 +2,8 @@
 
 Only errors that the far end or the way there can cause count against a server. Whatever else the
 kernel may say (no descriptor, no port, no memory, no such address of ours, the local firewall)
-is the prober's own trouble: NOT_ASKED.
+is the prober's own trouble: NOT_ASKED. So is any error that comes before something was asked
+(``unasked``): EACCES may be a router's word to connect(2), and is SELinux's to socket(2).
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def outcome_of(error: OSError | int) -> Outcome:
     """The outcome of a probe that the kernel ended with this error."""
     number = error.errno if isinstance(error, OSError) else error
     return _OUTCOMES.get(number or 0, Outcome.NOT_ASKED)
+
+
+def unasked(error: OSError) -> tuple[Outcome, str]:
+    """The outcome, and its detail, where nothing was asked yet."""
+    return Outcome.NOT_ASKED, os.strerror(error.errno or 0).lower()
 
 
 def detail_of(error: OSError | int) -> str:
