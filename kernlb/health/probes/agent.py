@@ -3,7 +3,9 @@
 HAProxy's words (its manual: "agent-check"), several on a line, in any case: ``up``, ``ready``;
 ``down``, ``failed``, ``fail``, ``stopped``; ``drain``, ``maint``; ``75%`` of the declared weight;
 ``maxconn:n``, which says nothing to a balancer of packets; ``#`` and a reason for people. The worst
-word counts. A percentage alone means up. A line ends at LF, CR, or the end of the connection.
+word counts. A percentage alone means up. Other words are passed over, and the first of them told,
+as HAProxy does; a line of nothing else is MALFORMED. A line ends at LF, CR, or the end of the
+connection.
 """
 
 from __future__ import annotations
@@ -45,17 +47,19 @@ def read(said: str) -> Found:
     words, _, reason = said.partition("#")
     outcome: Outcome | None = None
     percent: int | None = None
+    unknown = ""
     for word in _SEPARATORS.split(words.strip().lower()):
         if word in _WORDS:
             outcome = max(outcome or Outcome.PASSED, _WORDS[word], key=_SEVERITY.index)
         elif _PERCENT.fullmatch(word):
             percent = min(int(word[:-1]), FULL)
-        elif word and not _MAXCONN.fullmatch(word):
-            return Found(Outcome.MALFORMED, f"unknown word {quote(word)}")
+        elif word and not unknown and not _MAXCONN.fullmatch(word):
+            unknown = f"unknown word {quote(word)}"
     if outcome is None and percent is None:
-        return Found(Outcome.MALFORMED, "the line says nothing")
+        return Found(Outcome.MALFORMED, unknown or "the line says nothing")
     if outcome is None or outcome is Outcome.PASSED:
-        return Found(Outcome.PASSED, reason.strip(), percent)
+        detail = ": ".join(filter(None, (unknown, reason.strip())))
+        return Found(Outcome.PASSED, detail, percent)
     return Found(outcome, ": ".join(filter(None, (words.strip(), reason.strip()))), percent)
 
 
