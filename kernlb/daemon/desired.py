@@ -32,6 +32,9 @@ class Health(Protocol):
     def withdrawn(self) -> frozenset[ServiceRef]:
         """Services whose VIP is not to be there now."""
 
+    def write_down(self, cause: str) -> None:
+        """Where services stand, for a daemon that is started after this one."""
+
 
 class Unwatched:
     """Every server counts as good."""
@@ -46,6 +49,9 @@ class Unwatched:
 
     def withdraws(self, declaration: Declaration, holds: Admins) -> bool:
         return False
+
+    def write_down(self, cause: str) -> None:
+        pass
 
 
 class Desired:
@@ -74,6 +80,8 @@ class Desired:
         """Replace what is in force; the services that this concerns, those that go last."""
         self.held = frozenset(held)
         concerned = self.concerned(declarations, self.held)
+        for name, old in self.renamed(declarations, self.held).items():
+            self._runtime.rename(old, name)
         for name in self._runtime.admin.keys() - self.held:
             self._drop_holds(name, declarations.get(name))
         self.declarations = dict(declarations)
@@ -101,6 +109,21 @@ class Desired:
         owned = self._runtime.owned
         gone = [ref for ref, name in owned.items() if ref not in kept and name not in held]
         return [*changed, *gone]
+
+    def renamed(self, wanted: Declarations, held: Set[str]) -> dict[str, str]:
+        """Services with holds whose file has another name in ``wanted``, and the same key: what
+        they were called, by new name. Whoever keeps its name is not meant."""
+        lost = self._runtime.admin.keys() - wanted.keys() - held
+        if not lost:
+            return {}
+        before = self._runtime.owned | {each.ref: each.name for each in self._by_ref.values()}
+        known = set(before.values())
+        heirs: dict[str, list[str]] = {}
+        for name, declaration in wanted.items():
+            old = before.get(declaration.ref)
+            if old in lost and name not in known:
+                heirs.setdefault(old, []).append(name)
+        return {names[0]: old for old, names in heirs.items() if len(names) == 1}
 
     def refs(self) -> list[ServiceRef]:
         """Every service that is declared, or owned and still to be removed."""
@@ -143,6 +166,10 @@ class Desired:
     def withdrawn(self) -> frozenset[ServiceRef]:
         """Services whose VIP is not to be there now, of those whose intent was worked out."""
         return self._health.withdrawn
+
+    def write_down(self, cause: str) -> None:
+        """Where services stand, before anything is done about VIPs."""
+        self._health.write_down(cause)
 
     def announced(
         self, declarations: Iterable[Declaration], holds: Mapping[str, Admins] | None = None

@@ -164,9 +164,12 @@ class Reconciler:
         if everything:
             refs = list(dict.fromkeys([*by_ref, *refs]))
 
+        renamed = self.desired.renamed(wanted, held)
+        holds = {name: self.runtime.holds(old) for name, old in renamed.items()}
+
         def intent(ref: ServiceRef) -> Intent | None:
-            declaration = by_ref.get(ref)
-            return None if declaration is None else self.desired.intent_of(declaration)
+            found = by_ref.get(ref)
+            return None if found is None else self.desired.intent_of(found, holds.get(found.name))
 
         outcome = Outcome()
         for batch in _batches(refs):
@@ -175,7 +178,7 @@ class Reconciler:
             for ref in made.conflicts:
                 outcome.failures[ref] = conflict(by_ref[ref])
             await asyncio.sleep(0)
-        outcome.vip_ops = await self.vips.draft(self.desired.announced(wanted.values()))
+        outcome.vip_ops = await self.vips.draft(self.desired.announced(wanted.values(), holds))
         return outcome
 
     def draft(
@@ -198,9 +201,9 @@ class Reconciler:
         for batch in _batches(kept):
             await self._round(batch, cause, outcome)
             await asyncio.sleep(0)
+        self.desired.write_down(cause)
         if self._vips_stale or self.desired.withdrawn != self._withdrawn:
             self._withdrawn = self.desired.withdrawn
-            self.vips.withdraw(self._withdrawn, cause)
             declared = self.desired.announced(self.desired.declarations.values())
             with_vip = [each.ref for each in declared if each.vip is not None]
             unready = {ref for ref in with_vip if not self.reports.synced(ref)}

@@ -1,4 +1,4 @@
-"""Runtime facts that outlive the process: what kernlb owns, and which servers are held.
+"""Runtime facts that outlive the process: what kernlb owns, which servers are held, who is lost.
 
 Kept in one small file under the state directory, written whole, atomically, and *before* the
 kernel is touched: after a crash at any moment the file names everything that kernlb may have
@@ -10,12 +10,13 @@ The service documents are never needed to read this file, nor this file to read 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
 
+from kernlb.health.stance import Phase, Stance
 from kernlb.intent import Admin, AdminMode
 from kernlb.model import DatapathKind, ServerKey, ServiceRef, parse_endpoint, parse_service_key
 from kernlb.vip.plan import Holding
@@ -24,6 +25,7 @@ FILE = "state.json"
 
 Owned = dict[ServiceRef, str]
 Holds = dict[str, dict[ServerKey, Admin]]
+StancesLeft = dict[ServiceRef, Stance]
 
 
 class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,13 +36,21 @@ class _AdminRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline: float | None = None
 
 
+class _StanceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    phase: Phase
+    withdrawn: bool = False
+    kept: list[str] = []
+
+
 class _Record(msgspec.Struct, omit_defaults=True):
     """The file, version 1. ``owned`` maps a service reference to the name it was declared by;
-    ``withdrawn`` are services whose VIP was away for want of good servers."""
+    ``stances`` say where services stood, as far as the kernel cannot; in ``withdrawn``, which is
+    no longer written, are those whose VIP was away for want of good servers."""
 
     owned: dict[str, str] = {}
     vips: list[tuple[str, str]] = []
     admin: list[_AdminRecord] = []
+    stances: dict[str, _StanceRecord] = {}
     withdrawn: list[str] = []
 
 
@@ -56,7 +66,7 @@ class RuntimeState:
         self.owned: Owned = {}
         self.vips: set[Holding] = set()
         self.admin: Holds = {}
-        self.withdrawn: Set[ServiceRef] = frozenset()
+        self.stances: StancesLeft = {}
         self._saved = self._copies()
 
     @classmethod
@@ -67,7 +77,10 @@ class RuntimeState:
             record = msgspec.json.decode(state._path.read_bytes(), type=_Record)
             for text, name in record.owned.items():
                 state.owned[_ref(text)] = name
-            state.withdrawn = frozenset(map(_ref, record.withdrawn))
+            state.stances = {_ref(text): Stance(Phase.BELOW) for text in record.withdrawn}
+            for text, left in record.stances.items():
+                kept = tuple(map(parse_endpoint, left.kept))
+                state.stances[_ref(text)] = Stance(left.phase, left.withdrawn, kept)
             state.vips = {Holding(ip_address(a), interface) for a, interface in record.vips}
             for entry in record.admin:
                 holds = state.admin.setdefault(entry.service, {})
@@ -90,14 +103,14 @@ class RuntimeState:
         try:
             self._write()
         except OSError:
-            self.owned, self.vips, self.admin, self.withdrawn = self._saved
+            self.owned, self.vips, self.admin, self.stances = self._saved
             self._saved = self._copies()
             raise
         self._saved = self._copies()
 
-    def _copies(self) -> tuple[Owned, set[Holding], Holds, Set[ServiceRef]]:
+    def _copies(self) -> tuple[Owned, set[Holding], Holds, StancesLeft]:
         holds = {service: dict(each) for service, each in self.admin.items()}
-        return dict(self.owned), set(self.vips), holds, self.withdrawn
+        return dict(self.owned), set(self.vips), holds, dict(self.stances)
 
     def _write(self) -> None:
         record = _Record(
@@ -108,7 +121,10 @@ class RuntimeState:
                 for service, holds in self.admin.items()
                 for server, hold in holds.items()
             ],
-            withdrawn=sorted(map(str, self.withdrawn)),
+            stances={
+                str(ref): _StanceRecord(each.phase, each.withdrawn, [*map(str, each.kept)])
+                for ref, each in self.stances.items()
+            },
         )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
@@ -130,15 +146,17 @@ class RuntimeState:
             self.save()
 
     def disown(self, refs: Iterable[ServiceRef]) -> None:
-        """Forget ownership; saved if anything was owned."""
+        """Forget ownership, and where a service stood; saved if anything was owned."""
         gone = [ref for ref in refs if self.owned.pop(ref, None) is not None]
+        for ref in gone:
+            self.stances.pop(ref, None)
         if gone:
             self.save()
 
-    def withdraw(self, refs: Set[ServiceRef]) -> None:
-        """These, and no others, have their VIP withdrawn; saved if that is new."""
-        if refs != self.withdrawn:
-            self.withdrawn = frozenset(refs)
+    def stand(self, stances: StancesLeft) -> None:
+        """These services, and no others, stand so; saved if that is new."""
+        if stances != self.stances:
+            self.stances = stances
             self.save()
 
     def holds(self, service: str) -> Mapping[ServerKey, Admin]:
@@ -162,6 +180,12 @@ class RuntimeState:
                 self.admin.pop(service, None)
                 if before:
                     self.admin[service] = dict(before)
+            self.save()
+
+    def rename(self, old: str, new: str) -> None:
+        """A service has another name now, and takes its holds along; saved if it has any."""
+        if holds := self.admin.pop(old, None):
+            self.admin[new] = self.admin.get(new, {}) | holds
             self.save()
 
     def forget(self, service: str, servers: Iterable[ServerKey] | None = None) -> None:

@@ -275,6 +275,48 @@ async def test_a_hold_goes_with_a_server_that_went_while_the_daemon_was_down(
     assert world.weights(key()) == {"10.0.0.1": 1, "10.0.0.2": 1}
 
 
+@pytest.mark.parametrize("running", [True, False])
+@story
+async def test_a_hold_goes_along_when_the_file_gets_another_name(
+    world: World, running: bool
+) -> None:
+    await world.start(web=web("10.0.0.1", "10.0.0.2"))
+    await hold(world, "10.0.0.1", DRAINING, timeout=60.0)
+    (world.directory / "web.yaml").rename(world.directory / "www.yaml")
+    if running:
+        assert (await world.changes.reload(dry_run=True)).ops == []
+        await world.changes.reload()
+    else:
+        world.restart()
+        await world.start()
+    assert world.weights(key()) == {"10.0.0.1": 0, "10.0.0.2": 1}
+    assert world.role("www", "10.0.0.1") is ServerState.DRAINING
+    (saved,) = world.saved()["admin"]
+    assert (saved["service"], saved["deadline"]) == ("www", world.now + 60)
+    await world.changes.hold("www", "10.0.0.1", None, dry_run=False)
+    assert world.weights(key()) == {"10.0.0.1": 1, "10.0.0.2": 1}
+
+
+@story
+async def test_a_hold_stays_with_a_name_that_stays(world: World) -> None:
+    """Two services swap their addresses: whose server was held is told by the name."""
+    servers = [{"address": "10.0.0.1", "port": 80}, {"address": "10.0.0.2", "port": 80}]
+    one, other = web(servers=servers), web(servers=servers, port=81)
+    await world.start(web=one, db=other)
+    await hold(world, "10.0.0.1", DISABLED)
+    world.write("web", other)
+    world.write("db", one)
+    await world.changes.reload()
+    assert world.weights(key()) == {"10.0.0.1": 1, "10.0.0.2": 1}
+    assert world.weights(key(81)) == {"10.0.0.2": 1}
+    # and one that moves to where the other was does not take its hold over
+    (world.directory / "web.yaml").unlink()
+    world.write("db", other)
+    await world.changes.reload()
+    assert world.weights(key(81)) == {"10.0.0.1": 1, "10.0.0.2": 1}
+    assert world.saved()["admin"] == []
+
+
 @story
 async def test_a_hold_outlives_a_file_that_is_bad_for_a_while(world: World) -> None:
     await world.start(web=web("10.0.0.1", "10.0.0.2"))
