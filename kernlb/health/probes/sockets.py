@@ -8,12 +8,16 @@
 - Deadlines are kept in one queue for each length of timeout, where they come in the order in
   which they were made: appending is all there is to do, and the loop has one timer a queue.
 - Answers that are there already are heard before a deadline is held against anybody: after a
-  pause of this process the answers count.
+  pause of this process the answers count, and where there are more than can be heard at once,
+  deadlines wait for those that came before them.
+- How late answers are heard is measured by a mark: a descriptor that is always ready goes to the
+  end of the kernel's list of those that are, and when it comes out again, all before it were told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import struct
@@ -27,9 +31,9 @@ from typing import Protocol
 
 from kernlb.health.check import Target
 
-_BATCH = 16  # events taken from the kernel at a time
+_BATCH = 4  # events taken from the kernel at a time: few, for one may cost a TLS handshake
 _TURN = 0.02  # seconds of them, before the loop may do something else
-_BATCHES = 4096  # of them before a deadline is held against anybody
+_MARK = select.EPOLLIN | select.EPOLLET
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 IN_LEVEL = select.EPOLLIN  # for a socket that stays: told as long as there is something
 FAILED = select.EPOLLERR | select.EPOLLHUP
@@ -106,12 +110,13 @@ class Watched(Protocol):
 
 
 class Deadlines:
-    """All that end ``timeout`` seconds after their start, in order."""
+    """All that end ``timeout`` seconds after their start, in order. ``before`` tells of answers
+    that are there, and says up to which moment all were told."""
 
     __slots__ = ("_before", "_loop", "_timer", "queue", "timeout")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeout: float, before: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, timeout: float, before: Callable[[], float]
     ) -> None:
         self._loop = loop
         self._before = before
@@ -126,36 +131,43 @@ class Deadlines:
 
     def _fire(self) -> None:
         self._timer = None
-        self._before()
+        heard = self._before()
         queue = self.queue
-        now = monotonic()
         while queue:
             due, watched = queue[0]
             if watched.over:
                 queue.popleft()
-            elif due <= now:
+            elif due <= heard:
                 queue.popleft()
                 try:
                     watched.expire()
                 except Exception as error:
                     report(self._loop, error)
             else:
-                # a new deadline may have set the timer while others expired
-                if self._timer is None:
-                    self._timer = self._loop.call_later(due - now, self._fire)
+                self._arm(due)
                 return
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:  # set by a later one, which came while others expired
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._fire)
 
 
 class Poller:
     """One epoll set on one event loop, for as long as the loop lives."""
 
-    __slots__ = ("_deadlines", "_epoll", "_loop", "_watched")
+    __slots__ = ("_deadlines", "_epoll", "_heard", "_late", "_loop", "_mark", "_marked", "_watched")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._deadlines: dict[float, Deadlines] = {}
+        self._mark = os.eventfd(1, os.EFD_CLOEXEC)  # never read, so always ready
+        self._marked: float | None = None  # when the mark was set that has not come out yet
+        self._heard = monotonic()  # all that was there then has been told
+        self._late = 0.0  # seconds: the worst wait of a mark since it was asked for
+        self._epoll.register(self._mark, 0)
         loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     def watch(self, descriptor: int, watched: Watched, events: int = _EVENTS) -> None:
@@ -177,11 +189,34 @@ class Poller:
             found = self._deadlines[timeout] = Deadlines(self._loop, timeout, self._catch_up)
         return found
 
-    def _catch_up(self) -> None:
-        """Tell of all that is there, within reason."""
-        for _ in range(_BATCHES):
-            if self._dispatch() < _BATCH:
-                return
+    def lag(self) -> float:
+        """How late answers are heard, in seconds: the worst since this was asked the last time."""
+        waits = 0.0 if self._marked is None else monotonic() - self._marked
+        lag, self._late = max(self._late, waits), 0.0
+        self._set_mark()
+        return lag
+
+    def _set_mark(self) -> None:
+        """To the end of the list of what is ready (fs/eventpoll.c: ep_modify)."""
+        if self._marked is None:
+            self._marked = monotonic()
+            self._epoll.modify(self._mark, _MARK)
+
+    def _mark_came_out(self) -> None:
+        if self._marked is not None:
+            self._late = max(self._late, monotonic() - self._marked)
+            self._heard, self._marked = self._marked, None
+
+    def _catch_up(self) -> float:
+        """Tell of what is there, for a while. Up to which moment has all been told?
+
+        Who sends without end is told of again and again, and keeps nobody waiting for long."""
+        began = monotonic()
+        while True:
+            if self._heard < began:
+                self._set_mark()
+            if not self._dispatch() or monotonic() - began >= _TURN:
+                return self._heard
 
     def _take_turn(self) -> None:
         until = monotonic() + _TURN
@@ -201,10 +236,13 @@ class Poller:
                     who.ready(events)
                 except Exception as error:  # edge-triggered: the others must hear theirs
                     report(self._loop, error)
+            elif descriptor == self._mark:
+                self._mark_came_out()
         return len(happened)
 
     def close(self) -> None:
         self._epoll.close()
+        os.close(self._mark)
 
 
 def report(loop: asyncio.AbstractEventLoop, error: Exception) -> None:

@@ -61,3 +61,14 @@ class FakeLoop:
 
     def late(self, seconds: float) -> None:
         self._now += seconds
+
+
+class PollingLoop(FakeLoop):
+    """With descriptors: whoever reads one is called every millisecond, among the timers."""
+
+    def add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
+        def turn() -> None:
+            callback()
+            self.call_later(0.001, turn)
+
+        self.call_soon(turn)
