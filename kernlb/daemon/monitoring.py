@@ -14,6 +14,7 @@ from kernlb.health.partition import Partition
 from kernlb.health.probes import Probe
 from kernlb.health.probes.exec_door import door_of
 from kernlb.health.probes.making import make_probe
+from kernlb.health.probes.sockets import poller_of
 
 
 def make_monitor(settings: HealthSettings, keeper: HealthKeeper, counts: ProbeCounts) -> Monitor:
@@ -29,6 +30,7 @@ def make_monitor(settings: HealthSettings, keeper: HealthKeeper, counts: ProbeCo
         keeper.changed,
         counts.add,
         Partition(settings.partition_share, settings.partition_grace),
+        behind=poller_of(loop).lag,
         lateness_limit=settings.lateness_limit,
         random=Random(),
     )

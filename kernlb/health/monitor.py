@@ -89,7 +89,7 @@ class Monitor:
 
     ``make`` gives a probe for a check, a timeout and a target. ``changed`` hears the transitions
     of one turn of the loop together, None where only a wish is another; ``finished`` hears every
-    result, as counted.
+    result, as counted. ``behind`` says how late answers are heard, in seconds.
     """
 
     def __init__(
@@ -100,11 +100,12 @@ class Monitor:
         finished: Finished,
         partition: Partition,
         *,
+        behind: Callable[[], float],
         lateness_limit: float,
         random: Random,
     ) -> None:
         self._loop, self._make, self._random = loop, make, random
-        self._changed, self._finished = changed, finished
+        self._changed, self._finished, self._behind = changed, finished, behind
         self.partition = partition
         self.trust = Trust(lateness_limit, loop.time())
         self.pace = Pace(loop.time())
@@ -213,8 +214,7 @@ class Monitor:
         self._arm()
 
     def _cannot_start(self, subject: Subject, error: Exception) -> None:
-        why = {"message": f"cannot ask {subject.key.target}", "exception": error}
-        self._loop.call_exception_handler(why)
+        self._loop.call_exception_handler({"message": "error in a probe", "exception": error})
         self._done(subject, Result(Outcome.NOT_ASKED, 0.0, f"{type(error).__name__}: {error}"))
 
     # -- what came of it
@@ -294,6 +294,6 @@ class Monitor:
         now, self._beat = self._loop.time(), None
         if not self.subjects:
             return
-        lag = self.trust.beat(now)
+        lag = self.trust.beat(now, self._behind())
         self.pace.beat(nearly_late=lag > self.trust.limit / 2)
         self._beat = self._loop.call_at(now + BEAT, self._heartbeat)

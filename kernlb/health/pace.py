@@ -2,8 +2,9 @@
 
 Probes may cost more than there is processor for: handshakes of TLS, programs, a machine that is
 shared. Those that start together are then answered together, the loop is late for all of them, and
-without a bound it would be late for ever. So the rate of starts is halved at each heartbeat that is
-nearly too late, and grows again by little while they are in time (as TCP does with its window).
+without a bound it would be late for ever. So the rate of starts is halved at each heartbeat that
+finds it nearly too late, by the loop's lag or by that of the answers, and grows again by little
+while it is in time: by a share of itself, for where a probe costs much a few more are many.
 Pure: the clock is an argument.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 MOST = 4000.0  # starts a second, when many are new or overdue at once
 LEAST = 10.0
-GROWTH = MOST / 100  # at each heartbeat in time
+GROWTH = 1.05  # at each heartbeat in time: back from the least to the most in six seconds
 BURST = 0.064  # seconds whose starts may be saved up
 
 
@@ -26,7 +27,7 @@ class Pace:
         if nearly_late:
             self.rate = max(LEAST, self.rate / 2)
         else:
-            self.rate = min(MOST, self.rate + GROWTH)
+            self.rate = min(MOST, self.rate * GROWTH)
 
     def granted(self, now: float) -> int:
         """How many may start."""

@@ -87,6 +87,7 @@ class World:
             self._changed,
             lambda key, result: self.outcomes.update([result.outcome]),
             Partition(share, grace),
+            behind=lambda: 0.0,  # test_overload has answers that wait for their turn
             lateness_limit=0.25,
             random=Random(7),
         )
@@ -331,11 +332,33 @@ def test_what_was_under_way_while_we_were_late_counts_only_where_it_is_good(worl
     world.network.delay = 5
     world.network.outcomes[server(1)] = Outcome.REFUSED
     world.loop.run(1)
-    world.loop.late(1)
-    world.loop.run(10)  # the answers come three seconds later, when we are in time again
+    world.loop.late(2)
+    world.loop.run(10)  # the answers come two seconds later, when we are in time again
     assert world.outcomes == {Outcome.SUSPENDED: 1, Outcome.PASSED: 1}
     world.loop.run(20)
     assert [who for _, who in world.falls()] == [server(1)]
+
+
+def test_silence_counts_though_it_always_lasts_longer_than_from_one_hold_to_the_next(
+    world: World,
+) -> None:
+    patient = Timing(interval=10, fast_interval=5, timeout=5, rise=2, fall=3, jitter=0)
+    world.monitor.watch({key(number, patient): True for number in range(1, 6)})
+    world.network.outcomes[server(1)] = Outcome.CONNECT_TIMEOUT
+    for _ in range(20):
+        world.loop.run(2.7)
+        world.loop.late(0.4)
+    assert [who for _, who in world.falls()] == [server(1)]
+
+
+def test_silence_of_which_we_have_missed_a_good_part_does_not_count(world: World) -> None:
+    patient = Timing(interval=10, fast_interval=5, timeout=5, rise=2, fall=3, jitter=0)
+    world.monitor.watch({key(number, patient): True for number in range(1, 6)})
+    world.network.outcomes[server(1)] = Outcome.CONNECT_TIMEOUT
+    for _ in range(20):
+        world.loop.run(2)
+        world.loop.late(0.9)
+    assert world.falls() == []
 
 
 @pytest.mark.parametrize("count", [24, 60])
