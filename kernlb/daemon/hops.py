@@ -22,10 +22,8 @@ import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from kernlb.daemon.destinations import Destination
 from kernlb.daemon.events import Events
-from kernlb.daemon.hop_devices import Devices, DeviceTable
-from kernlb.daemon.hop_log import HopLog
+from kernlb.daemon.hop_writing import AGAIN, Endpoint, HopTable, HopWriter
 from kernlb.daemon.neighbours import Keeping
 from kernlb.daemon.reachability import Reachability, subject
 from kernlb.datapath.xdp.hops import (
@@ -34,16 +32,13 @@ from kernlb.datapath.xdp.hops import (
     Neighbour,
     NextHop,
     NoRoute,
-    Outcome,
     Question,
     Route,
-    Unresolved,
 )
-from kernlb.model import IPAddress, ServerKey, ServiceKey
+from kernlb.model import IPAddress
 
 INTERVAL = 30.0  # seconds between two looks
 ROUTES = 4096  # that a look asks for again
-AGAIN = 1.0  # seconds after the kernel did not answer
 QUESTIONS = 256  # asked at a time
 WRITES = 1024  # destinations that are worked out before others get their turn
 STORM = 16384  # changes beyond which everything is looked at instead
@@ -61,19 +56,6 @@ class Door(Protocol):
     def look_up(self, next_hops: Sequence[NextHop]) -> None: ...
     def release(self, next_hops: Sequence[NextHop]) -> None: ...
     def close(self) -> None: ...
-
-
-class HopTable(DeviceTable, Protocol):
-    """The part of a datapath that next hops are handed to."""
-
-    def endpoints(self) -> Iterable[tuple[ServiceKey, ServerKey]]:
-        """Every real server that it holds."""
-
-    def set_hop(self, address: IPAddress, outcome: Outcome) -> None:
-        """Of every server at this address, those to come included."""
-
-    def forget_hop(self, address: IPAddress) -> None:
-        """No server is there any more; forgetting the unknown succeeds."""
 
 
 class HopKeeper:
@@ -97,14 +79,11 @@ class HopKeeper:
         self._interval = interval
         self._keeping = Keeping()
         self._world = Reachability(self._keeping, tuple(sources))
-        self._devices = Devices(table)
-        self._log = HopLog(events, self._world.name)
+        self._writer = HopWriter(table, events, clock, self._world.name)
         self._wake = asyncio.Event()
         self._heard: dict[Hashable, Event] = {}
         self._next_look = 0.0
         self._losses, self._made_up = 1, 0  # of changes that were announced
-        self._troubled: dict[IPAddress, Destination] = {}
-        self._healing = True  # of devices, once everything is looked at
         self._failing = ""  # what was told last
         self._refused = ""
         self._strangers: set[NextHop] = set()
@@ -124,36 +103,27 @@ class HopKeeper:
     def forget(self, addresses: Iterable[IPAddress]) -> None:
         """There are none any more. Forgetting the unknown succeeds."""
         for each in self._world.forget(addresses):
-            self._log.forget(each)
-            self._troubled.pop(each.address, None)
-            self._table.forget_hop(each.address)
-            self._devices.leave(each.outcome)
+            self._writer.forget(each)
         self._wake.set()
 
     def transmit_on(self, ifindexes: Collection[int]) -> None:
         """Answers to clients leave by these devices. Raises OSError."""
-        self._devices.hold(ifindexes)
+        self._writer.hold(ifindexes)
 
     def look_up(self, next_hops: Iterable[NextHop]) -> None:
         """Have the kernel find these, which are nobody's here: the way to clients, say."""
         self._strangers.update(next_hops)
         self._wake.set()
 
-    def problems(self) -> list[tuple[tuple[ServiceKey, ServerKey], str]]:
+    def problems(self) -> list[tuple[Endpoint, str]]:
         """The servers that cannot be reached, or perhaps not, and why and since when."""
-        if not self._troubled:
-            return []
-        found, now = [], self._clock()
-        for endpoint in self._table.endpoints():
-            destination = self._troubled.get(endpoint[1].address)
-            if destination is not None and destination.outcome is not None:
-                seconds = now - destination.since
-                found.append((endpoint, f"{_trouble(destination.outcome)} (for {seconds:.0f} s)"))
-        return found
+        return self._writer.problems()
 
     async def run(self) -> None:
-        """Work until cancelled; closes the door."""
+        """Work until cancelled; then closes the door. May be begun again after a fault."""
         loop = asyncio.get_running_loop()
+        self._losses += 1
+        self._next_look = self._clock()
         loop.add_reader(self._door.fileno(), self._hear)
         try:
             while True:
@@ -165,9 +135,10 @@ class HopKeeper:
                         await self._wake.wait()
                 except TimeoutError:
                     continue
-        finally:
+        except asyncio.CancelledError:
             loop.remove_reader(self._door.fileno())
             self._door.close()
+            raise
 
     async def step(self) -> float:
         """Do a bounded piece of what there is to do; returns when the next is due."""
@@ -184,7 +155,7 @@ class HopKeeper:
             return self._clock() + AGAIN
         if self._heard or self._world.unasked or self._world.undecided:
             return self._clock()
-        return min(again, self._next_look, self._log.tell(self._clock()))
+        return min(again, self._next_look, self._writer.tell(self._clock()))
 
     def _hear(self) -> None:
         """Decides nothing: a change of the same thing takes the place of the earlier one."""
@@ -214,7 +185,7 @@ class HopKeeper:
         self._world.look(links, neighbours, ROUTES if losses == self._made_up else None)
         self._made_up = losses
         self._failing = ""
-        self._healing = True
+        self._writer.look()
         self._next_look = self._clock() + self._interval
 
     async def _ask_routes(self) -> None:
@@ -226,40 +197,12 @@ class HopKeeper:
                 self._world.answered(destination, answer)
 
     def _decide(self) -> None:
-        for destination in self._world.take_undecided(WRITES):
-            before, outcome = destination.outcome, self._world.outcome(destination)
-            if outcome == before:
-                continue
-            moves = before is None or before.ifindex != outcome.ifindex
-            if moves and (outcome := self._enter_device(outcome)) == before:
-                continue
-            destination.outcome, destination.since = outcome, self._clock()
-            self._table.set_hop(destination.address, outcome)
-            if moves:
-                self._devices.leave(before)
-            self._log.changed(destination)
-            if _trouble(outcome):
-                self._troubled[destination.address] = destination
-            else:
-                self._troubled.pop(destination.address, None)
-        if self._healing and not self._world.unasked and not self._world.undecided:
-            self._heal()
-
-    def _enter_device(self, outcome: Outcome) -> Outcome:
-        try:
-            self._devices.enter(outcome)
-        except OSError as error:
-            name = self._world.name(outcome.ifindex)
-            reason = f"XDP cannot transmit on {name}: {error.strerror}"
-            return Unresolved(reason, 0, outcome.mtu, outcome.source)
-        return outcome
-
-    def _heal(self) -> None:
-        try:
-            self._devices.heal()
-            self._healing = False
-        except OSError as error:
-            self._fail(f"cannot set the devices that XDP transmits on: {error.strerror}")
+        world = self._world
+        world.undecided.update(self._writer.unwritten())
+        for destination in world.take_undecided(WRITES):
+            self._writer.write(destination, world.outcome(destination))
+        if not world.unasked and not world.undecided:
+            self._writer.heal()
 
     async def _keep(self) -> float:
         """Ask for neighbours and give some back; returns when there will be more to ask."""
@@ -293,8 +236,3 @@ class HopKeeper:
         if text != self._failing:
             self._events.add(text, "next hops")
         self._failing = text
-
-
-def _trouble(outcome: Outcome) -> str:
-    """What an operator should know of it; empty if nothing."""
-    return outcome.reason if isinstance(outcome, Unresolved) else outcome.note

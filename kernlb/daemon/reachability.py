@@ -156,11 +156,11 @@ class Reachability:
             self._touch([after])
             self._keeping.consider([after])
 
-    def take_undecided(self, most: int) -> list[Destination]:
-        taken = list(islice(self.undecided, most))
-        for each in taken:
+    def take_undecided(self, most: int) -> Iterator[Destination]:
+        """Each leaves the list when its turn comes."""
+        for each in list(islice(self.undecided, most)):
             del self.undecided[each]
-        return taken
+            yield each
 
     def outcome(self, destination: Destination) -> Outcome:
         """Destinations that have everything in common share one object."""

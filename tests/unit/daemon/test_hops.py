@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -63,9 +64,11 @@ class Kernel:
         self.refusing: dict[NextHop, int] = {}
         self.broken: OSError | None = None
         self.answers = True  # neighbours do, as soon as they are asked for
+        self.closed = False
+        self.pipe = (-1, -1)  # to wait at, where run() does
 
     def fileno(self) -> int:
-        raise AssertionError("only run() waits")
+        return self.pipe[0]
 
     def events(self) -> list[Event] | None:
         announced, self.announced = self.announced, []
@@ -100,7 +103,10 @@ class Kernel:
         self._ask("release")
         self.released += next_hops
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
+        for each in self.pipe:
+            os.close(each)
 
     def put(self, event: Event) -> None:
         """It changes, and is announced."""
@@ -129,16 +135,21 @@ class Table:
         self.writes = 0
         self.present: set[int] = set()
         self.full = False
+        self.refusing: dict[IPAddress, Exception] = {}
+        self.written = asyncio.Event()
 
     def endpoints(self) -> Iterable[tuple[ServiceKey, ServerKey]]:
         return self.servers
 
     def set_hop(self, address: IPAddress, outcome: Outcome) -> None:
         self.writes += 1
+        if address in self.refusing:
+            raise self.refusing[address]
         self.hops[address] = outcome
+        self.written.set()
 
     def forget_hop(self, address: IPAddress) -> None:
-        del self.hops[address]
+        self.hops.pop(address, None)
 
     def devices(self) -> Iterable[int]:
         return set(self.present)
@@ -459,6 +470,51 @@ async def test_a_device_that_does_not_fit_is_a_reason_until_it_does(world: World
     world.table.full = False
     await world.wait(30.0)
     assert isinstance(world.hop("10.0.0.2"), Hop)
+
+
+@story
+async def test_a_hop_that_cannot_be_written_is_tried_again_and_holds_up_no_other(
+    world: World,
+) -> None:
+    bad = ip_address("10.0.0.2")
+    world.table.refusing[bad] = OSError(errno.ENOMEM, "Cannot allocate memory")
+    await world.serve("10.0.0.2", "10.0.0.3", "10.0.0.4")
+    await world.wait(1.0)
+    await world.wait(1.0)
+    assert {str(each) for each in world.table.hops} == {"10.0.0.3", "10.0.0.4"}
+    assert sum("Cannot allocate memory" in each for each in world.log()) == 1
+    world.table.refusing.clear()
+    await world.wait(1.0)
+    assert isinstance(world.hop("10.0.0.2"), Hop)
+    world.table.servers = []
+    world.keeper.refresh()
+    await world.settle()
+    assert world.table.present == set(), "the device was counted once"
+
+
+@story
+async def test_work_that_is_begun_again_after_a_fault_has_missed_nothing(world: World) -> None:
+    world.kernel.pipe = os.pipe()
+    await world.serve("10.0.0.2")
+    to = NextHop(2, ip_address("10.0.0.2"))
+    world.kernel.put(Neighbour(to, REACHABLE, OTHERS, managed=True, ours=True))
+    world.keeper._hear()
+    world.table.refusing[to.address] = KeyError("a fault")
+    with pytest.raises(KeyError):
+        await world.keeper.run()
+    assert not world.kernel.closed
+    world.table.refusing.clear()
+    world.now += 1.0
+    world.table.written.clear()
+    running = asyncio.create_task(world.keeper.run())
+    await asyncio.wait_for(world.table.written.wait(), 10)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    hop = world.hop("10.0.0.2")
+    assert isinstance(hop, Hop)
+    assert hop.destination_mac == OTHERS
+    assert world.kernel.closed
 
 
 @story
