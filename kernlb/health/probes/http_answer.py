@@ -20,12 +20,15 @@ from kernlb.health.probes.wording import quote
 
 LONGEST_HEAD = 32768  # bytes of all heads, interim ones included
 LONGEST_LINE = 1024  # bytes of a chunk's line
-LONGEST_TRAILER = 8192
+LONGEST_TRAILER = 8192  # of all of them, and the blank line after
 MOST_CHUNKS = 4096  # each costs some microseconds, however few bytes it has
 
+_A_LINE = f"a chunk's line of more than {LONGEST_LINE} bytes"
+_TRAILERS = f"trailers of more than {LONGEST_TRAILER} bytes"
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?=[ \r\n])")
 _PREFIX = b"HTTP/1."
 _DIGITS = re.compile(rb"[0-9]{1,19}")
+_FOLD = re.compile(rb"\r?\n[ \t]+")  # RFC 9112, 5.2: as good as a space
 _CHUNK = re.compile(rb"([0-9a-f]{1,16})[ \t]*(?:;.*)?\r?", re.IGNORECASE | re.DOTALL)
 
 
@@ -137,7 +140,7 @@ class Answer:
         """How the body will end (RFC 9112, 6.3)."""
         if self._bodiless or self.status in (101, 204, 304) or not self._max_bytes:
             return _Part.END
-        lowered = head.lower()
+        lowered = _FOLD.sub(b" ", head.lower())
         if b"\ntransfer-encoding:" in lowered:
             codings = b",".join(_values(lowered, b"transfer-encoding"))
             chunked = codings.rpartition(b",")[2].strip() == b"chunked"
@@ -164,7 +167,7 @@ class Answer:
         return self._part is _Part.END
 
     def _chunk_line(self) -> bool:
-        text = self._line()
+        text = self._line(LONGEST_LINE, _A_LINE)
         if text is None:
             return False
         size = _CHUNK.fullmatch(text)
@@ -182,7 +185,7 @@ class Answer:
         return self._part is _Part.END
 
     def _chunk_end(self) -> bool:
-        text = self._line()
+        text = self._line(LONGEST_LINE, _A_LINE)
         if text is None:
             return False
         if text not in (b"", b"\r"):
@@ -191,12 +194,10 @@ class Answer:
         return True
 
     def _trailers(self) -> bool:
-        text = self._line()
+        text = self._line(LONGEST_TRAILER - self._trailer - 1, _TRAILERS)
         if text is None:
             return False
         self._trailer += len(text) + 1
-        if self._trailer > LONGEST_TRAILER:
-            raise Unreadable(Outcome.TOO_LONG, f"trailers of more than {LONGEST_TRAILER} bytes")
         if text in (b"", b"\r"):
             self._part = _Part.END
         return True
@@ -216,11 +217,11 @@ class Answer:
                 return False
         return not self._left
 
-    def _line(self) -> bytes | None:
+    def _line(self, most: int, complaint: str) -> bytes | None:
         """A line without its LF, None if it is not all there."""
         end = self._buffer.find(b"\n", self._at)
-        if (end if end >= 0 else len(self._buffer)) - self._at > LONGEST_LINE:
-            raise Unreadable(Outcome.TOO_LONG, f"a chunk's line of more than {LONGEST_LINE} bytes")
+        if (end if end >= 0 else len(self._buffer)) - self._at > most:
+            raise Unreadable(Outcome.TOO_LONG, complaint)
         if end < 0:
             return None
         text = self._buffer[self._at : end]

@@ -13,7 +13,7 @@ import pytest
 from kernlb.health.check import Carried, HttpCheck, Target, Tls
 from kernlb.health.outcome import Outcome
 from kernlb.health.probes.http import host_name, request_of
-from kernlb.health.probes.http_answer import MOST_CHUNKS, Answer, Unreadable
+from kernlb.health.probes.http_answer import LONGEST_TRAILER, MOST_CHUNKS, Answer, Unreadable
 from kernlb.health.probes.patterns import Pattern
 from tests.unit.health.probes.backends import (
     LOCALHOST,
@@ -300,6 +300,22 @@ ANSWERS: dict[str, tuple[bytes, str | tuple[int, bytes] | None]] = {
         b"1\r\na\r\n0\r\n\r\n",
         (200, b"a"),
     ),
+    "a folded length": (
+        b"HTTP/1.1 200 OK\r\nX: a\r\n\tContent-Length: 7\r\nContent-Length:\r\n  5\r\n\r\nhello",
+        (200, b"hello"),
+    ),
+    "a folded length, by line feeds": (
+        b"HTTP/1.1 200 OK\nContent-Length: \n \n\t5 \n\nhello",
+        (200, b"hello"),
+    ),
+    "a folded coding": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip,\r\n chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        (200, b"a"),
+    ),
+    "a folded length that is none": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n 5\r\n\r\n",
+        "Content-Length",
+    ),
     "a body of blank lines": (
         b"HTTP/1.1 200 OK\nContent-Length: 8\n\na\r\n\r\nb\n\n",
         (200, b"a\r\n\r\nb\n\n"),
@@ -342,6 +358,23 @@ def test_an_answer_is_the_same_however_it_is_cut(case: str, size: int) -> None:
     if expected is not None:
         assert (answer.status, answer.body) == expected
         assert answer.ended()
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_trailers_may_be_as_long_as_they_may_however_they_are_cut(size: int) -> None:
+    def feed(*trailers: bytes) -> bool:
+        data = CHUNKED + b"1\r\na\r\n0\r\n" + b"".join(trailers)
+        answer = Answer("GET", 1000)
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        return [answer.feed(each) for each in pieces][-1]
+
+    signature = b"Signature: " + b"x" * (LONGEST_TRAILER - 15)
+    assert feed(signature, b"\r\n", b"\r\n")
+    assert feed(b"A: b\r\n", signature[6:], b"\r\n", b"\r\n")
+    for more in (b"x\r\n\r\n", b"\r\nA: b\r\n\r\n", b"x" * LONGEST_TRAILER):
+        with pytest.raises(Unreadable, match="trailers of more than 8192 bytes") as raised:
+            feed(signature, more)
+        assert raised.value.outcome is Outcome.TOO_LONG
 
 
 def test_of_a_body_in_crumbs_the_first_chunks_are_the_answer() -> None:
