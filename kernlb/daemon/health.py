@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from kernlb.daemon import health_sentences
 from kernlb.daemon.events import Events
 from kernlb.daemon.runtime import RuntimeState
+from kernlb.daemon.stances import Stances
 from kernlb.daemon.watching import Beginnings, Carry, Datapaths, Service, Watched
 from kernlb.declaration import Declaration
 from kernlb.health import damping, fsm
 from kernlb.health.fsm import Condition
 from kernlb.health.monitor import Key, Monitor, Subject
 from kernlb.health.policy import Judgement, Seen, judge
-from kernlb.health.stance import Phase, Stance
 from kernlb.intent import Admins, Standings, Verdict
 from kernlb.model import RealServer, ServerKey, ServiceRef
 
@@ -45,6 +46,7 @@ class HealthKeeper:
         look: Callable[[Declared], None] = lambda declared: None,
     ) -> None:
         self._beginnings = Beginnings(datapaths, runtime, carry)
+        self._stances = Stances(runtime, events)
         self._events = events
         self._look = look
         self.monitor: Monitor  # from use() on
@@ -65,11 +67,13 @@ class HealthKeeper:
     def follow(self, declarations: Declared) -> None:
         """These are in force from now on. A server that the kernel holds keeps its place."""
         services: dict[ServiceRef, Service] = {}
+        changed: list[ServiceRef] = []
         for declaration in declarations.values():
             if declaration.watches:
                 old = self.services.get(declaration.ref)
                 if old is None or old.declaration is not declaration:
                     old = self._beginnings.service(declaration, old)
+                    changed.append(declaration.ref)
                 services[declaration.ref] = old
         for ref in self.services.keys() - services.keys():
             self._concerned.pop(ref, None)
@@ -77,6 +81,11 @@ class HealthKeeper:
                 timer.cancel()
         self.services = services
         self._withdrawn &= services.keys()
+        for ref in changed:
+            if services[ref].declaration.health.withdraw_vip and services[ref].stance.withdrawn:
+                self._withdrawn.add(ref)
+            self._release_later(ref)
+        self._stances.follow({each.ref for each in declarations.values()}, services.keys())
         self._watchers = {}
         wanted: dict[Key, bool] = {}
         for ref, service in services.items():
@@ -110,6 +119,10 @@ class HealthKeeper:
         """Services whose VIP is to be taken away."""
         return frozenset(self._withdrawn)
 
+    def write_down(self, cause: str) -> None:
+        """Where services stand, for a daemon that is started after this one."""
+        self._stances.write_down(cause)
+
     def _service(self, declaration: Declaration) -> Service:
         """The service in force, or what it would be by another declaration."""
         service = self.services.get(declaration.ref)
@@ -124,15 +137,15 @@ class HealthKeeper:
         return judge(declaration.health, seen, service.stance, sorry=sorry)
 
     def _settle(self, service: Service, judged: Judgement) -> None:
-        before, service.stance = service.stance, judged.stance
+        service.stance = judged.stance
+        self._stances.note(service.declaration.ref, judged.stance)
         placed = (key for key, each in judged.standings.items() if each.verdict not in _OUT)
         service.placed = frozenset(placed)
+        service.ever_placed |= service.placed
         if judged.stance.withdrawn:
             self._withdrawn.add(service.declaration.ref)
         else:
             self._withdrawn.discard(service.declaration.ref)
-        if before == Stance() and judged.stance.phase is Phase.SERVING:
-            return  # a restart that changes nothing
         name = service.declaration.name
         for word in judged.words:
             self._events.add(f"service {name} {word.text}", CAUSE, name)
@@ -147,6 +160,7 @@ class HealthKeeper:
             percent=watched.percent if watched is not None else None,
             held=server.key in holds,
             in_kernel=server.key in service.placed,
+            was_in=server.key in service.ever_placed,
         )
         if watched is None or subject is None:
             return seen
@@ -168,11 +182,10 @@ class HealthKeeper:
         now: float,
     ) -> Condition:
         limits = service.declaration.health.damping
-        watched.flapping = damping.settled(watched.flapping, limits, now)
         condition = fsm.seen_by(watched.begins, subject.state.condition)
         if condition.good and self.ejected(service.declaration.ref, server):
             return Condition.HELD
-        return damping.damped(watched.flapping, condition)
+        return damping.damped(damping.settled(watched.flapping, limits, now), condition)
 
     # -- what readers ask
 
@@ -194,25 +207,17 @@ class HealthKeeper:
         now = self.monitor.now
         for key, transition in transitions.items():
             refs = self._watchers.get(key, [])
-            if transition is not None and not transition.confirms and refs:
-                self._tell(transition, refs)
+            if transition is not None:
+                self._tell(*health_sentences.of_transition(transition, self.services, refs))
             for ref, server in refs:
                 if transition is not None:
                     self._hear(ref, server, transition, now)
                 self._concerned[ref] = None
         self._wanted.set()
 
-    def _tell(
-        self, transition: fsm.Transition, refs: Sequence[tuple[ServiceRef, ServerKey]]
-    ) -> None:
-        names = sorted({self.services[ref].declaration.name for ref, _ in refs})
-        shared = f" of {len(names)} services ({', '.join(names[:3])}"
-        shared += ", ...)" if len(names) > 3 else ")"
-        where = f"real server {names[0]}/{refs[0][1]}"
-        if len(names) > 1:
-            where = f"real server {refs[0][1]}{shared}"
-        only = names[0] if len(names) == 1 else ""
-        self._events.add(f"{where} {transition}", CAUSE, only, str(refs[0][1]))
+    def _tell(self, *sentences: health_sentences.Sentence) -> None:
+        for text, service, server in sentences:
+            self._events.add(text, CAUSE, service, server)
 
     def _hear(
         self, ref: ServiceRef, server: ServerKey, transition: fsm.Transition, now: float
@@ -220,6 +225,7 @@ class HealthKeeper:
         service = self.services[ref]
         watched, limits = service.watched[server], service.declaration.health.damping
         old = fsm.seen_by(watched.begins, transition.old)
+        self._let_go(service, server, old, now)
         if old.good is not transition.new.good or old is Condition.WAITING:
             watched.went[transition.new] += 1
         if not damping.counts(old, transition.new):
@@ -228,8 +234,7 @@ class HealthKeeper:
         watched.flapping = damping.changed(watched.flapping, limits, now)
         if watched.flapping.held and not before:
             name = service.declaration.name
-            text = f"real server {name}/{server} flaps: held down until it has not changed"
-            self._events.add(f"{text} for {limits.hold:g} s", CAUSE, name, str(server))
+            self._tell(health_sentences.held_down(name, server, limits))
         self._release_later(ref)
 
     def _release_later(self, ref: ServiceRef) -> None:
@@ -247,11 +252,22 @@ class HealthKeeper:
     def _release(self, ref: ServiceRef) -> None:
         self._releases.pop(ref, None)
         service, now = self.services[ref], self.monitor.now
-        for each in service.watched.values():
-            each.flapping = damping.settled(each.flapping, service.declaration.health.damping, now)
+        for server, each in service.watched.items():
+            state = self.monitor.subjects[each.key].state
+            self._let_go(service, server, fsm.seen_by(each.begins, state.condition), now)
         self._release_later(ref)
         self._concerned[ref] = None
         self._wanted.set()
+
+    def _let_go(
+        self, service: Service, server: ServerKey, condition: Condition, now: float
+    ) -> None:
+        """Hold a server down no longer that was quiet for long enough."""
+        watched, limits = service.watched[server], service.declaration.health.damping
+        held = watched.flapping.held
+        watched.flapping = damping.settled(watched.flapping, limits, now)
+        if held and not watched.flapping.held and condition is not Condition.WAITING:
+            self._tell(health_sentences.let_go(service.declaration.name, server, limits, condition))
 
     def again(self, refs: Sequence[ServiceRef]) -> None:
         """Have services judged anew: something that is no probe has spoken of their servers."""

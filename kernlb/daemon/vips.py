@@ -96,14 +96,6 @@ class VipKeeper:
         self.failing = errors
         return done, errors
 
-    def withdraw(self, refs: Set[ServiceRef], cause: str) -> None:
-        """Write down whose VIP is withdrawn: a restart must not bring back what good servers
-        have not earned."""
-        try:
-            self._runtime.withdraw(refs)
-        except OSError as error:
-            self._events.add(f"cannot write down which VIPs are withdrawn: {error}", cause)
-
     async def _apply(self, op: VipOp, cause: str) -> None:
         if isinstance(op, AddVip):
             fresh = op.vip not in self._runtime.vips

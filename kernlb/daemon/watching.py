@@ -28,7 +28,7 @@ from kernlb.health.check import (
 )
 from kernlb.health.fsm import Condition
 from kernlb.health.monitor import Key
-from kernlb.health.stance import Phase, Stance
+from kernlb.health.stance import Stance, resumed
 from kernlb.model import AddressKey, DatapathKind, RealServer, ServerKey
 
 Datapaths = Mapping[DatapathKind, Datapath]
@@ -50,12 +50,13 @@ class Watched:
 @dataclass(slots=True)
 class Service:
     """A declared service: its watched servers, where it stands, and who is in the kernel, with
-    any weight."""
+    any weight, or was."""
 
     declaration: Declaration
     watched: dict[ServerKey, Watched]
     stance: Stance
     placed: Set[ServerKey]
+    ever_placed: Set[ServerKey]
 
 
 Servers = Mapping[ServerKey, RealServer]
@@ -81,7 +82,7 @@ class Beginnings:
             else:
                 fresh.append((server, key))
         if old is not None and not fresh:
-            return Service(declaration, watched, old.stance, old.placed)
+            return _goes_on(declaration, watched, old)
         there, readable = self._read(declaration)
         for server, key in fresh:
             before = known.get(server.key)
@@ -90,15 +91,14 @@ class Beginnings:
             if not readable:
                 each.begins = Condition.UNCONFIRMED
             if before is not None:
-                each.went = before.went
+                each.went, each.flapping = before.went, before.flapping
             watched[server.key] = each
         if old is not None:
-            return Service(declaration, watched, old.stance, old.placed)
-        stance = Stance(withdrawn=readable)
-        if declaration.health.withdraw_vip and declaration.ref in self._runtime.withdrawn:
-            stance = Stance(Phase.BELOW)  # as before a restart: only good results end it
+            return _goes_on(declaration, watched, old)
+        serves = any(each.begins.good for each in watched.values())
+        stance = resumed(self._runtime.stances.get(declaration.ref), serves=serves)
         placed = (there or {}).keys() if readable else watched.keys()
-        return Service(declaration, watched, stance, placed)
+        return Service(declaration, watched, stance, placed, placed)
 
     def _keys(self, declaration: Declaration) -> Iterator[tuple[RealServer, Key]]:
         for server in declaration.servers:
@@ -129,6 +129,11 @@ class Beginnings:
         except OSError:
             return None, False  # the reconciliation says what is wrong
         return (found.by_key() if found is not None else None), True
+
+
+def _goes_on(declaration: Declaration, watched: dict[ServerKey, Watched], old: Service) -> Service:
+    ever = old.ever_placed & {server.key for server in declaration.servers}
+    return Service(declaration, watched, old.stance, old.placed, ever)
 
 
 def _begun(
