@@ -33,32 +33,47 @@ static __always_inline bool is_orphan(const struct conn *conn, __u32 index, __u3
 #define YIELDS_FIRST 0xffffffff
 #define YIELDS_BEFORE_CLOSED 0x80000000
 
+static __always_inline __u32 connection_yields(const struct conn *conn, union conn_word word,
+					       __u32 now)
+{
+	if (is_expired(conn, word, now))
+		return YIELDS_FIRST;
+	if (is_half_open(word))
+		return YIELDS_BEFORE_CLOSED + age_of(conn, now);
+	return is_closed(word) ? age_of(conn, now) + 1 : 0;
+}
+
 /*
  * How readily an entry gives way: the larger, the sooner; 0: not at all.  What has expired, then
- * half-open ones, then closed ones, each the oldest first.
+ * half-open ones, then closed ones, each the oldest first.  Answers go as their connection would,
+ * and with it.
  */
 __noinline __u32 yielding(__u32 index, __u32 now, __u8 family)
 {
-	struct conn *conn = conn_at(index, family);
+	struct conn *conn = conn_at(index, family), *connection;
 	union conn_word word;
 	struct found found = {};
-	__u32 age;
 
 	if (!conn)
 		return 0;
 	word.word = READ_ONCE(conn->word.word);
 	if (word.flags & CONN_BUSY)
 		return 0;
-	age = age_of(conn, now);
-	if (word.flags & CONN_REVERSE) {
-		/* else they go with their connection, wherever that lies */
-		return age > ORPHAN_TICKS && !connection_of(index, &found, family) ? YIELDS_FIRST : 0;
-	}
-	if (is_expired(conn, word, now))
-		return YIELDS_FIRST;
-	if (is_half_open(word))
-		return YIELDS_BEFORE_CLOSED + age;
-	return is_closed(word) ? age + 1 : 0;
+	if (!(word.flags & CONN_REVERSE))
+		return connection_yields(conn, word, now);
+	connection = connection_of(index, &found, family);
+	if (connection)
+		return connection_yields(connection, found.word, now);
+	return age_of(conn, now) > ORPHAN_TICKS ? YIELDS_FIRST : 0;
+}
+
+/* Answers leave with their connection: it would not find them any more. */
+__noinline int end_connection_of(__u32 answers, __u8 family)
+{
+	struct found found = {};
+
+	return connection_of(answers, &found, family) &&
+	       conn_take(found.index, found.word.word, 0, family);
 }
 
 struct vacancy {
@@ -153,6 +168,8 @@ static __always_inline __u32 insert_in(const struct flow *flow, const struct ent
 	was.word = READ_ONCE(conn->word.word);
 	if (was.word && !yielding(index, entry->now, family))
 		return NONE; /* another CPU has just put its own there */
+	if (was.flags & CONN_REVERSE && end_connection_of(index, family))
+		was.word = READ_ONCE(conn->word.word);
 	if (!conn_take(index, was.word, conn_busy().word, family))
 		return NONE; /* another CPU was faster: as if the table were full */
 	conn->seen = entry->now;

@@ -95,6 +95,28 @@ def test_what_is_half_open_gives_way_first(tiny: World, family: int, protocol: s
     assert sum(tiny.load(server.id)[:2]) == len(now)
 
 
+@pytest.mark.parametrize("method", ("nat", "fullnat"))
+@FAMILIES
+def test_answers_give_way_as_their_connection_does_and_with_it(
+    tiny: World, family: int, method: str
+) -> None:
+    service = tiny.service("tcp", family)
+    server = service.add(SERVER[family], forwarding=method)
+    established = {1000}
+    for port in established:
+        tiny.send(frame(request("tcp", family, sport=port)))
+        tiny.send(frame(request("tcp", family, sport=port, flags="A")))
+    for port in range(30000, 30400):
+        sent = tiny.send(frame(request("tcp", family, sport=port)))
+        assert sent.reasons == {"forwarded": 1}
+    entries, answers = tiny.connections(family), tiny.connections(family, reverse=True)
+    assert established <= {each.sport for each in entries}
+    assert {each.index: each.peer for each in entries} == {
+        each.peer: each.index for each in answers
+    }
+    assert sum(tiny.load(server.id)[:2]) == len(entries)
+
+
 @pytest.mark.parametrize("protocol", ("tcp", "udp"))
 @FAMILIES
 def test_what_has_expired_gives_way(tiny: World, family: int, protocol: str) -> None:
