@@ -23,11 +23,13 @@ from kernlb.health.probes.trouble import detail_of, outcome_of, unasked
 from kernlb.health.probes.wording import line
 
 _BATCH = 64  # packets between two turns of the loop
-_BUFFER = 1 << 20  # bytes: room for the replies to a thousand requests sent at once
+_IN = 1 << 20  # bytes: room for the replies to a thousand requests sent at once
+_OUT = 1 << 23  # as a request to who is not there takes room until its neighbour is given up
 _LARGEST = 65536
-_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _ANCILLARY = 512
 _SEQUENCES = 1 << 16
+_FULL = {errno.EAGAIN, errno.ENOBUFS}  # _OUT, or _SEQUENCES
 
 _RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
 _MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
@@ -63,10 +65,12 @@ class IcmpProbe:
         try:
             pinger.send(echo, self._ancillary)
         except OSError as error:
-            outcome = outcome_of(error)
-            if self._ancillary and error.errno == errno.ENETUNREACH:
+            outcome, detail = outcome_of(error), detail_of(error)
+            if error.errno in _FULL:
+                detail = "too many echo requests wait for an answer"
+            elif self._ancillary and error.errno == errno.ENETUNREACH:
                 outcome = Outcome.NOT_ASKED  # so says raw(7) of a source that is not ours
-            self._loop.call_soon(echo.finish, outcome, detail_of(error))
+            self._loop.call_soon(echo.finish, outcome, detail)
         else:
             self._deadlines.add(echo.started, echo)
         return echo
@@ -152,7 +156,8 @@ class _Pinger:
             sock.setsockopt(*_FILTER[version])
             sock.setsockopt(*_RECVERR[version], 1)
             sock.setsockopt(*_MTU_DISCOVER[version], _NO_DISCOVERY)
-            _enlarge(sock)
+            _enlarge(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _IN)
+            _enlarge(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _OUT)
             poller.watch(sock.fileno(), self, IN_LEVEL)
         except OSError:
             sock.close()
@@ -229,11 +234,11 @@ class _Pinger:
             waiting.finish(*said)
 
 
-def _enlarge(sock: socket.SocketType) -> None:
+def _enlarge(sock: socket.SocketType, force: int, ask: int, size: int) -> None:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:  # without CAP_NET_ADMIN: as much as anybody may have
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, ask, size)
 
 
 _pingers: dict[tuple[asyncio.AbstractEventLoop, int], _Pinger] = {}

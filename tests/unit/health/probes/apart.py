@@ -23,6 +23,7 @@ from kernlb.health.probes.making import make_probe
 PORT = 40000  # the one port that connect(2) may choose here
 OPEN = 8080
 MARK = 7
+DEAD = 64  # whose large echoes are more than a socket may send by default
 NETWORK = f"""
 ip link set lo up
 ip link add swallows type veth peer name drain
@@ -196,6 +197,22 @@ CASES: dict[str, tuple[Check, Target, Outcome, str]] = {
         "no route to host",
     ),
 }
+
+
+# Echoes that wait for a neighbour who is not there take room in the one socket that sends them all.
+for number in range(DEAD):
+    CASES[f"icmp: one of many that are dead, {number}"] = (
+        IcmpCheck(size=9001),
+        at(f"198.51.100.{10 + number}"),
+        Outcome.UNREACHABLE,
+        "host unreachable",
+    )
+CASES["icmp: one that lives, after many that are dead"] = (
+    IcmpCheck(size=9001),
+    at("127.0.0.1"),
+    Outcome.PASSED,
+    "",
+)
 
 
 def build() -> None:

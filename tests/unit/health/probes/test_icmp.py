@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -142,6 +143,19 @@ def test_without_the_privilege_nothing_was_asked(monkeypatch: pytest.MonkeyPatch
         program = program.replace("os.setgid(65534); os.setuid(65534)", "pass")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "could not ask: operation not permitted\n", done.stderr
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS])
+def test_where_too_much_waits_to_be_sent_nobody_is_blamed(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(icmp._Pinger, "send", full)
+    result = run(ask(IcmpCheck(), Target(LOCALHOST, 0)))
+    assert result[::2] == (Outcome.NOT_ASKED, "too many echo requests wait for an answer")
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 9, 32, 1000])
