@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernlb.daemon.runtime import RuntimeState, RuntimeStateError
+from kernlb.health.stance import Phase, Stance
 from kernlb.intent import Admin, AdminMode
 from kernlb.model import DatapathKind, Family, FwmarkKey, ServerKey, ServiceRef
 from tests.unit.daemon.world import on, ref
@@ -18,6 +19,8 @@ SERVER = ServerKey(ip_address("10.0.0.1"), 80)
 SIX = ServerKey(ip_address("fd00::1"), 8080)
 MARK = ServiceRef(DatapathKind.IPVS, FwmarkKey(Family.IPV6, 7))
 DRAIN = Admin(AdminMode.DRAINING, 1000.0, 1300.5)
+KEEPS = Stance(Phase.SERVING, False, (SERVER, SIX))
+LOST = Stance(Phase.DOWN, True)
 DISABLE = Admin(AdminMode.DISABLED, 1000.25)
 
 
@@ -27,10 +30,25 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     state.vips |= {on("192.0.2.10"), on("2001:db8::1", "lo")}
     state.hold("web", SERVER, DRAIN)
     state.hold("web", SIX, DISABLE)
+    state.stand({ref(): KEEPS, MARK: LOST})
     again = RuntimeState.load(tmp_path / "not" / "there" / "yet")
     assert again.owned == state.owned
     assert again.vips == state.vips
     assert again.admin == {"web": {SERVER: DRAIN, SIX: DISABLE}}
+    assert again.stances == {ref(): KEEPS, MARK: LOST}
+
+
+def test_where_a_service_stood_is_forgotten_with_it(tmp_path: Path) -> None:
+    state = RuntimeState.load(tmp_path)
+    state.own({ref(): "web", MARK: "marked"})
+    state.stand({ref(): KEEPS, MARK: LOST})
+    state.disown([ref()])
+    assert state.stances == RuntimeState.load(tmp_path).stances == {MARK: LOST}
+
+
+def test_an_older_file_that_names_withdrawn_vips_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(f'{{"withdrawn": ["{ref()}"]}}')
+    assert RuntimeState.load(tmp_path).stances == {ref(): Stance(Phase.BELOW, True)}
 
 
 def test_nothing_saved_is_nothing_known(tmp_path: Path) -> None:
@@ -118,6 +136,8 @@ def test_a_file_is_synced_before_it_takes_its_name(
         b'{"admin": [{"service": "web", "server": "10.0.0.1", "mode": "disabled", "since": 1}]}',
         b'{"admin": [{"service": "web", "server": "10.0.0.1:80", "mode": "lost", "since": 1}]}',
         b'{"admin": [{"service": "web"}]}',
+        b'{"stances": {"ipvs:tcp/192.0.2.10:80": {"phase": "lost"}}}',
+        b'{"stances": {"ipvs:tcp/192.0.2.10:80": {"phase": "all down", "kept": ["10.0.0.1"]}}}',
     ],
 )
 def test_a_corrupt_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
