@@ -3,7 +3,7 @@
     python -m bench.health.measured FILE [arguments of kernlbd]
 
 FILE is written when the daemon is sent SIGUSR1: seconds as 32-bit floats, those since the last
-time. It costs the daemon a clock reading and an append for each probe.
+time. It costs the daemon a call and an append for each probe.
 """
 
 from __future__ import annotations
@@ -13,32 +13,38 @@ import signal
 import sys
 from array import array
 from pathlib import Path
-from time import monotonic
 
 import kernlb.health.monitor
 from kernlb.daemon import main
-from kernlb.health.monitor import Monitor, Subject
+from kernlb.health.lateness import Lateness
+from kernlb.health.monitor import Monitor
+
+
+class Written(Lateness):
+    """Of every start, not of the latest alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = array("f")
+
+    def add(self, late: float) -> None:
+        self.all.append(late)
+        super().add(late)
+
+    def write(self) -> None:
+        late, self.all = self.all, array("f")
+        made = FILE.with_suffix(".new")
+        made.write_bytes(late.tobytes())
+        made.rename(FILE)
 
 
 class Measured(Monitor):
-    """The loop's clock is monotonic(), but read once a turn: lateness within a turn is real."""
-
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *arguments: object, **named: object
     ) -> None:
         super().__init__(loop, *arguments, **named)  # type: ignore[arg-type]
-        self._late = array("f")
-        loop.add_signal_handler(signal.SIGUSR1, self._write)
-
-    def _start(self, subject: Subject, now: float, late: float) -> None:
-        self._late.append(monotonic() - subject.due)
-        super()._start(subject, now, late)
-
-    def _write(self) -> None:
-        late, self._late = self._late, array("f")
-        made = FILE.with_suffix(".new")
-        made.write_bytes(late.tobytes())
-        made.rename(FILE)
+        self.lateness = written = Written()
+        loop.add_signal_handler(signal.SIGUSR1, written.write)
 
 
 if __name__ == "__main__":
