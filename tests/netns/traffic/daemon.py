@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kernlb.control.client import Client, DaemonUnreachableError
+from kernlb.health.probes import icmp, sockets
 from kernlb.lab.namespaces import enter
 from tests.netns.traffic.wait import wait_for
 
@@ -150,6 +151,14 @@ def _run_cli(words: Sequence[str]) -> int:
     return 0
 
 
+def _close_probes() -> None:
+    """Of tests that ran before: they would close numbers that are somebody else's by then."""
+    for poller in sockets._pollers.values():
+        poller.close()
+    sockets._pollers.clear()
+    icmp._pingers.clear()
+
+
 def fork_into(program: Callable[[], int], log: Path) -> int:
     """Run ``program`` in a fork of this process that has nothing of it but what is imported:
     standard streams, signals and descriptors are as a service manager hands them out. Its pid."""
@@ -165,6 +174,7 @@ def fork_into(program: Callable[[], int], log: Path) -> int:
         null = os.open(os.devnull, os.O_RDONLY)
         for standard, descriptor in ((0, null), (1, output), (2, output)):
             os.dup2(descriptor, standard)
+        _close_probes()
         os.closerange(3, 65536)  # connections that a test holds end when the test ends them
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
