@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kernlb.control.client import Client, DaemonUnreachableError
-from kernlb.health.probes import icmp, sockets
+from kernlb.health.probes import exec_door, icmp, sockets
 from kernlb.lab.namespaces import enter
 from tests.netns.traffic.wait import wait_for
 
@@ -155,8 +155,8 @@ def _close_probes() -> None:
     """Of tests that ran before: they would close numbers that are somebody else's by then."""
     for poller in sockets._pollers.values():
         poller.close()
-    sockets._pollers.clear()
-    icmp._pingers.clear()
+    for each in (sockets._pollers, icmp._pingers, exec_door._doors):
+        each.clear()  # type: ignore[attr-defined]
 
 
 def fork_into(program: Callable[[], int], log: Path) -> int:
