@@ -12,20 +12,18 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kernlb import __version__
 from kernlb.config import Fault
-from kernlb.config.settings import Settings, load_settings
+from kernlb.config.settings import load_settings
 from kernlb.control.problem import RequestRefusedError
-from kernlb.control.protocol import DatapathStatus
 from kernlb.control.server import ControlServer
 from kernlb.control.watching import Watchers
-from kernlb.daemon import host, notify
+from kernlb.daemon import notify
 from kernlb.daemon.audit import Audit
 from kernlb.daemon.board import Board
 from kernlb.daemon.carrying import Carrying
@@ -34,14 +32,14 @@ from kernlb.daemon.deadlines import Deadlines
 from kernlb.daemon.desired import Desired
 from kernlb.daemon.documents import Documents
 from kernlb.daemon.event_log import EventLog
-from kernlb.daemon.events import Events, sentence
+from kernlb.daemon.events import Events
 from kernlb.daemon.figures import Figures
 from kernlb.daemon.guard import Guard, Work
 from kernlb.daemon.health import HealthKeeper
 from kernlb.daemon.health_views import HealthOverview
-from kernlb.daemon.leftovers import Leftovers
 from kernlb.daemon.loop import Reconciler
 from kernlb.daemon.monitoring import make_monitor, tune
+from kernlb.daemon.opened import Opened
 from kernlb.daemon.passive import PassiveWatch
 from kernlb.daemon.probe_counts import ProbeCounts
 from kernlb.daemon.replies import Replies
@@ -50,21 +48,12 @@ from kernlb.daemon.sampler import Sampler
 from kernlb.daemon.scrape import MetricsServer
 from kernlb.daemon.status import Overview
 from kernlb.daemon.vips import AddressDoor, VipKeeper
-from kernlb.datapath import Datapath, DatapathUnavailableError
-from kernlb.datapath.fake import EVERYTHING_OF_XDP, FakeDatapath
-from kernlb.datapath.ipvs import IPVSDatapath
-from kernlb.datapath.ipvs.probing import ProbeServices
 from kernlb.datapath.own_addresses import address_on
-from kernlb.datapath.probing import Carrier
 from kernlb.datapath.xdp.hop_door import HopDoor
 from kernlb.declaration import Declaration
-from kernlb.model import DatapathKind
 from kernlb.page.routes import add_routes
 from kernlb.store import Store
 from kernlb.vip.asking import who_has
-
-if TYPE_CHECKING:
-    from kernlb.daemon.xdp import XdpHost
 
 log = logging.getLogger("kernlb")
 
@@ -113,16 +102,18 @@ class App:
         options, clock = self._options, time.time
         self._event_log = EventLog(options.state_dir)
         self._events.keep(self._event_log)
-        self._xdp: XdpHost | None = None
-        self._datapaths, missing = self._open_datapaths()
+        self._opened = opened = Opened(
+            self._settings, self._events, options.pins, fake=options.fake
+        )
+        self._xdp = opened.xdp
         self._vips = VipKeeper(self._runtime, self._events, _address_door)
         replies = Replies(options.state_dir, self._events)
         self._carrying = Carrying(
-            self._carrier, HopDoor, address_on, who_has, replies, self._events
+            opened.carrier, HopDoor, address_on, who_has, replies, self._events
         )
-        self._look_for_leftovers = self._leftovers()
+        self._look_for_leftovers = opened.leftovers()
         self._health = HealthKeeper(
-            self._datapaths,
+            opened.datapaths,
             self._runtime,
             self._events,
             self._carrying.carry,
@@ -132,19 +123,19 @@ class App:
         self._monitor = make_monitor(self._settings.health, self._health, counts)
         desired = Desired(self._runtime, clock, self._health)
         self._reconciler = Reconciler(
-            self._datapaths, self._runtime, desired, self._vips, self._events
+            opened.datapaths, self._runtime, desired, self._vips, self._events
         )
         self._deadlines = Deadlines(self._reconciler, clock)
         self._audit = Audit(self._reconciler, self._settings.audit_interval, clock)
         self._store = Store(options.config_dir / "services.d", self._settings.defaults)
-        self._documents = Documents(self._store, self._datapaths)
+        self._documents = Documents(self._store, opened.datapaths)
         self._changes = Changes(
             self._documents, self._reconciler, clock, self._deadlines.changed, self._read_settings
         )
         health = HealthOverview(self._health, counts, clock)
-        self._sampler = Sampler(self._datapaths, desired, clock, self._settings.overview_interval)
+        self._sampler = Sampler(opened.datapaths, desired, clock, self._settings.overview_interval)
         self._overview = Overview(
-            self._reconciler, self._audit, self._changes, missing, clock, self._xdp, health
+            self._reconciler, self._audit, self._changes, opened.missing, clock, self._xdp, health
         )
         board = Board(self._overview, self._sampler, health, clock, self._troubles)
         self._watchers = Watchers(board, self._events)
@@ -161,7 +152,7 @@ class App:
             self._figures, partial(add_routes, watchers=self._watchers, readers=self._overview)
         )
         try:
-            self._apply_host(self._settings)
+            self._opened.apply_host(self._settings)
             with _no_collection():
                 await self._changes.start()
             _log_faults(self._changes.faults)
@@ -181,8 +172,7 @@ class App:
             self._monitor.stop()
             self._carrying.close()
             await self._vips.close()
-            for datapath in self._datapaths.values():
-                datapath.close()
+            self._opened.close()
             self._event_log.close()
 
     async def _start_metrics(self, metrics: MetricsServer) -> None:
@@ -258,21 +248,6 @@ class App:
         self._look_for_leftovers(declared)
         self._carrying.follow(declared)
 
-    def _carrier(self, kind: DatapathKind) -> Carrier | None:
-        datapath = self._datapaths.get(kind)
-        if isinstance(datapath, IPVSDatapath):
-            return ProbeServices(datapath)
-        if self._xdp is None or kind is not DatapathKind.XDP:
-            return None
-        from kernlb.datapath.xdp.probing import ProbeProgram
-
-        return ProbeProgram()
-
-    def _leftovers(self) -> Callable[[Mapping[str, Declaration]], None]:
-        if isinstance(self._datapaths.get(DatapathKind.IPVS), IPVSDatapath):
-            return Leftovers(self._events).look
-        return lambda declared: None
-
     def _read_settings(self) -> None:
         """Settings as they are on disk now; raises ConfigError and keeps the old ones."""
         settings = load_settings(self._options.config_dir / "kernlb.yaml")
@@ -283,16 +258,11 @@ class App:
         self._audit.interval = settings.audit_interval
         self._sampler.wanted = settings.overview_interval
         tune(self._monitor, settings.health)
-        self._apply_host(settings)
+        self._opened.apply_host(settings)
         if self._xdp is not None:
             self._xdp.apply(settings.xdp)
         elif settings.xdp.interfaces and not self._options.fake:
             self._events.add("xdp.interfaces takes effect at the next start of kernlbd", "settings")
-
-    def _apply_host(self, settings: Settings) -> None:
-        for datapath in self._datapaths.values():
-            if isinstance(datapath, IPVSDatapath):
-                host.apply(settings.ipvs, datapath, self._events)
 
     async def _flush(self) -> None:
         """Take out of the kernel what kernlb put there; what is foreign stays."""
@@ -301,30 +271,6 @@ class App:
             log.error("%s", error)
         if self._xdp is not None and not outcome.errors:
             self._xdp.remove()
-
-    def _open_datapaths(self) -> tuple[dict[DatapathKind, Datapath], list[DatapathStatus]]:
-        """The datapaths of this host, and what is missing of those that it could have."""
-        found: dict[DatapathKind, Datapath] = {}
-        missing: list[DatapathStatus] = []
-        xdp = self._settings.xdp
-        if self._options.fake:
-            found[DatapathKind.IPVS] = FakeDatapath()
-            if xdp.interfaces:
-                found[DatapathKind.XDP] = FakeDatapath(features=EVERYTHING_OF_XDP)
-            return found, missing
-        try:
-            found[DatapathKind.IPVS] = IPVSDatapath()
-        except DatapathUnavailableError as error:
-            missing.append(_missing(DatapathKind.IPVS, error))
-        if xdp.interfaces:
-            from kernlb.daemon.xdp import XdpHost  # libbpf, rtnetlink: only with XDP
-
-            try:
-                self._xdp = XdpHost(xdp, self._options.pins, self._events)
-                found[DatapathKind.XDP] = self._xdp.datapath
-            except OSError as error:
-                missing.append(_missing(DatapathKind.XDP, error))
-        return found, missing
 
     def _troubles(self) -> list[str]:
         """What is wrong with the daemon itself."""
@@ -336,13 +282,6 @@ class App:
         declared = self._reconciler.desired.declarations.values()
         servers = sum(len(each.servers) for each in declared)
         return f"{len(declared)} services, {servers} servers"
-
-
-def _missing(kind: DatapathKind, error: OSError) -> DatapathStatus:
-    log.warning("%s", sentence(error))
-    for line in getattr(error, "log", "").splitlines():  # the verifier's last words
-        log.warning("  %s", line)
-    return DatapathStatus(kind, False, detail=sentence(error))
 
 
 @contextlib.contextmanager

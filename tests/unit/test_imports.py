@@ -652,7 +652,7 @@ def test_only_the_composition_root_knows_the_real_datapaths_and_doors() -> None:
         and is_one_of(
             each.imported, ("kernlb.datapath.*", "kernlb.vip.netlink", "kernlb.vip.asking")
         )
-        and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.host")
+        and each.importer not in ("kernlb.daemon.app", "kernlb.daemon.opened", "kernlb.daemon.host")
         and each.importer != "kernlb.daemon.unloading"  # the root of what runs without a daemon
         and not each.importer.startswith("kernlb.daemon.xdp")  # the composition of one datapath
         and each.imported not in VALUES_OF_DATAPATHS
