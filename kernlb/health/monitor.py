@@ -12,12 +12,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from heapq import heapify, heappop, heappush
 from itertools import islice
+from math import inf
 from random import Random
 from typing import NamedTuple
 
 from kernlb.health import fsm
+from kernlb.health.agenda import Agenda
 from kernlb.health.check import Check, Target, Timing
 from kernlb.health.lateness import Lateness
 from kernlb.health.outcome import Opinion, Outcome, Result
@@ -71,7 +72,7 @@ class Subject:
         self.key, self.probe, self.state = key, probe, state
         self.done: Done = partial(hear, self)
         self.due = self.started = 0.0  # of the next start, and of the last
-        self.order = 0  # of the entry in the heap that is in force
+        self.order = 0  # of its entry in the agenda
         self.spread = False  # is the next start to be anywhere within the interval?
         self.running: Running | None = None
         self.past: deque[Heard] = deque(maxlen=HISTORY)
@@ -111,8 +112,7 @@ class Monitor:
         self.pace = Pace(loop.time())
         self.lateness = Lateness()  # of starts
         self.subjects: dict[Key, Subject] = {}
-        self._heap: list[tuple[float, int, Subject]] = []
-        self._order = 0
+        self._agenda: Agenda[Subject] = Agenda()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = self._last_tick = 0.0
         self._transitions: dict[Key, fsm.Transition | None] = {}
@@ -135,10 +135,9 @@ class Monitor:
             subject = Subject(key, probe, fsm.begin(wanted[key], now), self._done)
             subject.spread = crowd
             self.subjects[key] = subject
-            self._plan(subject, now + min(number / MOST, key.timing.interval))
-        if len(self._heap) > 64 + 4 * len(self.subjects):
-            self._heap = [each for each in self._heap if each[1] == each[2].order]
-            heapify(self._heap)
+            due = now + min(number / MOST, key.timing.interval)
+            self._agenda.plan(subject, due, urgent=False)
+        self._agenda.trim(len(self.subjects))
         if self.subjects and self._beat is None:
             self.trust.begin(now)
             self._beat = self._loop.call_at(now + BEAT, self._heartbeat)
@@ -153,7 +152,7 @@ class Monitor:
         """Ask out of turn, unless it is being asked or overdue."""
         subject, now = self.subjects[key], self._loop.time()
         if subject.running is None and subject.due > now:
-            self._plan(subject, now)
+            self._agenda.plan(subject, now, urgent=True)
             self._arm()
 
     def stop(self) -> None:
@@ -167,7 +166,7 @@ class Monitor:
         self.subjects.clear()
 
     def _drop(self, subject: Subject) -> None:
-        subject.order = -1  # its entries in the heap are void
+        self._agenda.strike(subject)
         self.partition.forget(subject)
         self._transitions.pop(subject.key, None)
         if subject.running is not None:
@@ -176,19 +175,11 @@ class Monitor:
 
     # -- when
 
-    def _plan(self, subject: Subject, due: float) -> None:
-        self._order += 1
-        subject.due, subject.order = due, self._order
-        heappush(self._heap, (due, self._order, subject))
-
     def _arm(self) -> None:
         """One timer, for the earliest."""
-        heap = self._heap
-        while heap and heap[0][1] != heap[0][2].order:
-            heappop(heap)
-        if not heap:
+        if (first := self._agenda.first()) == inf:
             return
-        due = max(heap[0][0], self._last_tick + TICK, self.pace.next())
+        due = max(first, self._last_tick + TICK, self.pace.next())
         if self._timer is not None and self._timer_due <= due:
             return
         if self._timer is not None:
@@ -198,18 +189,16 @@ class Monitor:
     def _start_due(self) -> None:
         self._timer = None
         now = began = self._last_tick = self._loop.time()
-        heap, granted, started = self._heap, self.pace.granted(now), 0
-        while heap and heap[0][0] <= now and started < granted and now - began < STARTING:
-            due, order, subject = heappop(heap)
-            if order == subject.order:
-                started += 1
-                self.lateness.add(now - due)
-                subject.started = now
-                try:
-                    subject.running = subject.probe.start(subject.done)
-                except Exception as error:  # the others are to start all the same
-                    self._cannot_start(subject, error)
-                now = self._loop.time()
+        agenda, granted, started = self._agenda, self.pace.granted(now), 0
+        while started < granted and now - began < STARTING and (subject := agenda.take(now)):
+            started += 1
+            self.lateness.add(now - subject.due)
+            subject.started = now
+            try:
+                subject.running = subject.probe.start(subject.done)
+            except Exception as error:  # the others are to start all the same
+                self._cannot_start(subject, error)
+            now = self._loop.time()
         self.pace.took(started)
         self._arm()
 
@@ -235,7 +224,8 @@ class Monitor:
             subject.spread = False
             if not subject.state.in_doubt:
                 due = max(now, due - timing.interval * self._random.random())
-        self._plan(subject, due)
+        urgent = subject.state.in_doubt or result.outcome is Outcome.SUSPENDED
+        self._agenda.plan(subject, due, urgent=urgent)
         if self._timer is None or due < self._timer_due:
             self._arm()
 

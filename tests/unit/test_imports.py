@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "kernlb.health.diagram",
             "kernlb.health.trust",
             "kernlb.health.pace",
+            "kernlb.health.agenda",
             "kernlb.health.partition",
             "kernlb.health.lateness",
             "kernlb.health.passive",

@@ -164,3 +164,15 @@ def test_who_is_dead_is_found_though_answers_cost_more_than_there_is_time_for(
     busy.cost = Cost(0, 0)
     busy.run(10)
     assert busy.monitor.pace.rate == MOST
+
+
+def test_who_is_in_doubt_waits_for_no_one_elses_turn(prober: Callable[[Cost], Busy]) -> None:
+    """To ask everybody once takes more than a minute."""
+    busy = prober(Cost(0.001, 0.010))
+    busy.watch(3000)
+    busy.run(30)
+    assert {who for who, new in busy.conditions.items() if new is Condition.DOWN} == {
+        *REFUSED,
+        *SILENT,
+    }
+    assert len(busy.conditions) < 2000
