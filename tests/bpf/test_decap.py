@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import rt_type
 from scapy.layers.inet import ICMP, IP, UDP, IPOption
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import GRE, Dot1Q
@@ -22,6 +23,7 @@ from kernlb.datapath.xdp.libbpf import Mode, Program, xdp_state
 from tests.bpf.frames import CLIENT, VIP, ethernet, frame, request
 from tests.bpf.network import NO_ROUTE, Network
 from tests.bpf.world import DROP, PASS
+from tests.netns.traffic.wait import wait_for
 
 BALANCER = {4: "198.18.0.2", 6: "2001:db8:a::2"}
 STRANGER = {4: "198.18.0.3", 6: "2001:db8:a::3"}
@@ -234,12 +236,21 @@ def test_an_address_is_held_from_the_moment_it_is_added(server: Server, family: 
     sent = frame(wrapped("ipip", 4, inner := request("tcp", family, dst=late), family))
     length = 32 if family == 4 else 128
     with server.network.entered(), IPRoute() as ip:
-        ip.route("add", dst=behind, gateway=gateway)
+        ip.route("replace", dst=behind, gateway=gateway)
         assert_left_alone(server, sent, "elsewhere")
         ip.addr("add", index=1, address=late, prefixlen=length)
-        assert_stripped(server, sent, inner)
-        ip.addr("del", index=1, address=late, prefixlen=length)
-        ip.route("del", dst=behind, gateway=gateway)
+        try:
+            # the kernel puts an IPv6 address into its table a little later, from a work queue
+            wait_for(lambda: is_local(ip, late), 10, f"{late} is local")
+            assert_stripped(server, sent, inner)
+        finally:
+            ip.addr("del", index=1, address=late, prefixlen=length)
+            ip.route("del", dst=behind, gateway=gateway)
+
+
+def is_local(ip: IPRoute, address: str) -> bool:
+    (route,) = ip.route("get", dst=address)
+    return int(route["type"]) == rt_type["local"]
 
 
 def test_without_a_port_udp_is_left_alone(server: Server) -> None:
