@@ -141,6 +141,7 @@ def test_when_all_are_down(balancer: Balancer, vip: IPAddress, how: str) -> None
         wait_for(lambda: in_kernel(balancer) == there, 20, f"{how}: {there} in the kernel")
         if how == "sorry":
             assert share_by_server(balancer.load.http(vip, count=2)) == {"server3": 2}
+    wait_for(lambda: both_up(balancer), 20, "both answer")  # with fail-open they are in anyway
     wait_for(lambda: in_kernel(balancer) == {"server1", "server2"}, 20, "both are good again")
     assert share_by_server(balancer.load.http(vip, count=4)) == {"server1": 2, "server2": 2}
 
@@ -148,6 +149,11 @@ def test_when_all_are_down(balancer: Balancer, vip: IPAddress, how: str) -> None
 def in_kernel(balancer: Balancer) -> set[str]:
     servers = balancer.daemon.client.service("web").servers
     return {balancer.name_of(each.address) for each in servers if each.kernel_weight}
+
+
+def both_up(balancer: Balancer) -> bool:
+    found = states(balancer)
+    return {found["server1"], found["server2"]} == {ServerState.UP}
 
 
 def balancer_says(balancer: Balancer, since: float, word: str) -> bool:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +41,8 @@ TIMING = {
     "fall": 2,
 }
 TRIES = 2  # of a batch of rows: a balancer that does not answer is not asked for each row
-LIMIT = 60.0  # seconds from a switch until every row has followed
+LIMIT = 60.0 * SLOW  # seconds from a switch until every row has followed
+LATENESS = 0.25 * SLOW  # of the prober, in seconds, from which on it does not believe itself
 PORT = 10000  # the first row's; none of those that the kernel gives to connections
 
 
@@ -228,8 +229,13 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(balancer: Balancer) -> Told:
-    return Told(balancer)
+def told(balancer: Balancer) -> Iterator[Told]:
+    daemon = balancer.daemon
+    daemon.settle({"health": {"lateness_limit": LATENESS}})
+    daemon.client.reload()
+    yield Told(balancer)
+    daemon.settle({})
+    daemon.client.reload()
 
 
 def test_a_server_goes_down_for_this_reason_and_comes_back(name: str, told: Told) -> None:
