@@ -60,14 +60,18 @@ class Demo:
         say(f"client {topology.client.v4} (and {len(topology.sources(4))} more addresses)")
         for server in topology.servers:
             say(f"{server.role} {server.v4}: nginx on port 80")
-        with self.daemon():
-            self.declare()
-            self.share()
-            self.drain_remove_and_kill()
-            self.status()
-            self.withdraw()
-        if self.datapath == "xdp":
-            self.unload()
+        self.forget()
+        try:
+            with self.daemon():
+                self.declare()
+                self.share()
+                self.drain_remove_and_kill()
+                self.status()
+                self.withdraw()
+            if self.datapath == "xdp":
+                self.unload()
+        finally:
+            self.forget()
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
@@ -149,6 +153,7 @@ class Demo:
     def kill(self, server: Host) -> None:
         for pid in self.lab.pids(server.role):
             os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not self.lab.pids(server.role), SETTLE_SECONDS, f"{server.role} ends")
         gone = share_by_server(self.lab.load.http(server.v4, timeout=3))
         check(set(gone) == {"ECONNREFUSED"}, f"{server.role} was killed: nobody listens there now")
 
@@ -192,6 +197,12 @@ class Demo:
         check(self.pins.exists(), "the daemon's end left the program in the kernel, forwarding")
         self.kernlb("xdp", "unload", "--pins", str(self.pins))
         check(not self.pins.exists(), "the program and its tables are gone from the kernel")
+
+    def forget(self) -> None:
+        """Take out of the kernel what a run left there that did not come to its end."""
+        if self.pins.exists():
+            argv = [sys.executable, "-m", "kernlb.cli", "xdp", "unload", "--pins", str(self.pins)]
+            subprocess.run(argv, capture_output=True, timeout=START_SECONDS, check=False)
 
     def kernel_table(self) -> str:
         return self.lab.exec("balancer", ["ipvsadm", "-Ln"]).stdout
